@@ -1,0 +1,1 @@
+//! Command line: clap types, a file per verb, printer. The only place that prints.

@@ -1,0 +1,1 @@
+//! Id maps of user namespaces.

@@ -1,0 +1,11 @@
+//! What images are called and what they say of themselves: references, digests, platforms, config. No I/O.
+
+mod config;
+mod digest;
+mod platform;
+mod reference;
+
+pub use config::ImageConfig;
+pub use digest::{Digest, Hasher};
+pub use platform::Platform;
+pub use reference::Reference;

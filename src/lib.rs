@@ -1,0 +1,64 @@
+//! # steading: a yard of services for every Linux user
+//!
+//! `steading install postgres@14` and PostgreSQL runs, isolated, as that user's own systemd unit. No root, no daemon, no subuid.
+//!
+//! Data flows one way and no step re-reads an earlier one's input:
+//!
+//! ```text
+//! catalog/*.toml -recipe-> Recipe -resolve-> Plan -registry-> blobs -layer-> store (objects, image index)
+//!                                              \-spec-> OCI runtime Spec -unit-> unit files -systemd-> job
+//! ------------------------------------------------------------------------------ install lane above
+//! ExecStart=steading supervise NAME: generation -> join the yard -> nested namespaces
+//!    -> rootfs (overlay on the yard's image) -> mounts -> no capabilities, seccomp -> exec -> handover, readiness -> exit status
+//! ```
+//!
+//! **Two lanes.** The *install lane* (verbs of the command line) is async and may use network and D-Bus; it never enters a
+//! namespace. The *run lane* (`steading supervise`, `steading yard`) has one thread until the container exists, no tokio, no HTTP,
+//! no D-Bus, and reads only what the install lane wrote.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`cli`] | clap types, one file per verb, printer, progress |
+//! | [`recipe`] | schema of recipes, parse with spans, lint |
+//! | [`catalog`] | names -> recipes, search, provenance |
+//! | [`image`] | reference, digest, platform, config |
+//! | [`resolve`] | recipe + settings + host -> [`resolve::Plan`]; pure |
+//! | [`registry`] | OCI distribution client; the only `reqwest` |
+//! | [`layer`] | decompress, tar -> store objects and index entries |
+//! | [`store`] | on-disk format, references, locks, gc, fsck |
+//! | [`idmap`] | id maps |
+//! | [`yard`] | U0, image file server, descriptor store, socket for supervisors |
+//! | [`rootfs`] | root file system drivers |
+//! | [`spec`] | plan -> OCI runtime spec; pure |
+//! | [`runtime`] | namespaces, mounts, pivot, capabilities, seccomp, exec, reaping, handover |
+//! | [`ready`] | readiness probes |
+//! | [`unit`] | plan -> unit text |
+//! | [`systemd`] | user manager over D-Bus; the only `zbus` |
+//! | [`service`] | use cases and their transactions |
+//! | [`state`] | services, generations, ports, secrets, settings on disk |
+//! | [`doctor`] | host checks: name, severity, cause, remedy |
+//! | [`sys`] | all `unsafe`; safe wrappers that return errno with the path |
+//! | [`error`], [`report`] | the error type with hints; progress as a trait |
+
+pub mod catalog;
+pub mod cli;
+pub mod doctor;
+pub mod error;
+pub mod idmap;
+pub mod image;
+pub mod layer;
+pub mod ready;
+pub mod recipe;
+pub mod registry;
+pub mod report;
+pub mod resolve;
+pub mod rootfs;
+pub mod runtime;
+pub mod service;
+pub mod spec;
+pub mod state;
+pub mod store;
+pub mod sys;
+pub mod systemd;
+pub mod unit;
+pub mod yard;

@@ -1,0 +1,5 @@
+//! Role dispatch and exit code.
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

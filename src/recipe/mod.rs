@@ -1,0 +1,1 @@
+//! Recipes: the TOML schema, parsing with spans, lint. No disk, no network.

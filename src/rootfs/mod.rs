@@ -1,0 +1,1 @@
+//! Root file system drivers.

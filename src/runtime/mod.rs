@@ -1,0 +1,1 @@
+//! The run lane: namespaces, mounts, exec, handover, reaping.

@@ -1,0 +1,1 @@
+//! Image config + plan -> OCI runtime spec. Pure.

@@ -1,0 +1,8 @@
+//! System calls. All `unsafe` of the crate lives here, behind safe functions that return the errno together with the
+//! path or the step it belongs to. No policy.
+#![allow(unsafe_code)]
+
+pub mod file;
+pub mod notify;
+pub mod process;
+pub mod socket;

@@ -1,0 +1,1 @@
+//! The user's service manager over D-Bus. The only user of `zbus`.

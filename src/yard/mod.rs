@@ -1,0 +1,1 @@
+//! The yard: U0 and the file server of all images.
