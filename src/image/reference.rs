@@ -54,7 +54,8 @@ impl FromStr for Reference {
             None => (rest, None),
         };
         let host = |c: u8| c.is_ascii_alphanumeric() || b".-:[]".contains(&c);
-        if registry.is_empty() || !registry.bytes().all(host) {
+        let first = registry.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric() || c == b'[');
+        if !first || !registry.bytes().all(host) {
             return Err(bad(text, "the registry is no host name"));
         }
         let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
