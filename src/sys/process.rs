@@ -112,3 +112,28 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Gives every signal its default action and unblocks all: what a program may expect of whoever executes it. (Rust's
+/// runtime ignores SIGPIPE, and ignored signals stay so over exec.)
+///
+/// # Errors
+/// Those of sigprocmask(2).
+pub fn reset_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    for number in Signal::iterator().filter(|number| !matches!(number, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: SIG_DFL is no function of ours, so nothing can run at a bad moment.
+        unsafe { signal(number, SigHandler::SigDfl) }?;
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
+}
+
+/// Ends this process by `signal`, without a core dump of its own, so that the parent sees the signal; 128 + signal as
+/// exit code if the signal does not end it.
+pub fn die_of(signal: nix::sys::signal::Signal) -> ! {
+    use nix::sys::resource::{Resource, setrlimit};
+    // Best effort: whatever fails here, the process still ends below.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = reset_signals();
+    let _ = nix::sys::signal::raise(signal);
+    exit_now(128 + signal as i32)
+}
