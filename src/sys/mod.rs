@@ -6,3 +6,4 @@ pub mod file;
 pub mod notify;
 pub mod process;
 pub mod socket;
+pub mod space;
