@@ -10,3 +10,4 @@ pub mod notify;
 pub mod process;
 pub mod seccomp;
 pub mod socket;
+pub mod space;
