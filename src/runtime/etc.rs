@@ -44,9 +44,7 @@ pub(super) fn remove(run_dir: &Path) -> Result<()> {
 
 fn remove_dir(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).context(|| format!("cannot remove `{}`", path.display()))
-        }
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context(|| format!("cannot remove `{}`", path.display())),
         _ => Ok(()),
     }
 }

@@ -55,7 +55,8 @@ impl Handover {
             return None;
         }
         let others: Vec<_> = self.others.iter().map(u16::to_string).collect();
-        let instead = if others.is_empty() { "it bound no other port".into() } else { format!("it bound {} instead", others.join(", ")) };
+        let instead =
+            if others.is_empty() { "it bound no other port".into() } else { format!("it bound {} instead", others.join(", ")) };
         Some(format!("it does not listen on port {}; {instead}", missing.join(", ")))
     }
 
@@ -153,7 +154,8 @@ fn caller_fd(tid: i32, fd: RawFd) -> Option<OwnedFd> {
 fn is_close_on_exec(tid: i32, fd: RawFd) -> bool {
     // `flags:` of /proc/PID/fdinfo/FD is octal and has O_CLOEXEC for the descriptor flag (proc_pid_fdinfo(5)).
     let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap_or_default();
-    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).and_then(|text| i32::from_str_radix(text.trim(), 8).ok());
+    let flags =
+        info.lines().find_map(|line| line.strip_prefix("flags:")).and_then(|text| i32::from_str_radix(text.trim(), 8).ok());
     flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0)
 }
 

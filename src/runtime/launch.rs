@@ -35,7 +35,10 @@ impl Program {
             return Ok(vec![c_string(name)?]);
         }
         let path = self.env.get("PATH").map_or(OsStr::new(DEFAULT_PATH), OsString::as_os_str);
-        path.as_bytes().split(|byte| *byte == b':').map(|dir| c_string(Path::new(OsStr::from_bytes(dir)).join(name).as_os_str())).collect()
+        path.as_bytes()
+            .split(|byte| *byte == b':')
+            .map(|dir| c_string(Path::new(OsStr::from_bytes(dir)).join(name).as_os_str()))
+            .collect()
     }
 
     /// Gives up all privileges and becomes the program. `before_exec` runs last, unprivileged. Returns only on failure.
@@ -92,11 +95,8 @@ mod tests {
 
     #[test]
     fn a_name_without_a_slash_is_looked_for_along_the_containers_path() {
-        let program = Program {
-            args: vec!["postgres".into()],
-            env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]),
-            cwd: "/".into(),
-        };
+        let program =
+            Program { args: vec!["postgres".into()], env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]), cwd: "/".into() };
         assert_eq!(program.candidates().unwrap(), [c"/a/postgres".to_owned(), c"/b/c/postgres".to_owned()]);
         let direct = Program { args: vec!["./x".into()], ..program.clone() };
         assert_eq!(direct.candidates().unwrap(), [c"./x".to_owned()]);

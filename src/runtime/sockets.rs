@@ -4,7 +4,8 @@ use crate::error::{Context, Error, Result};
 use crate::resolve::{PlanPort, Protocol};
 use crate::sys::notify::Notify;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getsockname, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getsockname, listen, setsockopt, socket,
+    sockopt,
 };
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -57,7 +58,9 @@ fn open(port: &PlanPort) -> Result<OwnedFd> {
     bind(fd.as_raw_fd(), &SockaddrStorage::from(port.host)).map_err(|errno| {
         let hint = match errno {
             nix::errno::Errno::EADDRINUSE => format!("another program listens there: `ss -lntp 'sport = :{}'`", port.host.port()),
-            nix::errno::Errno::EACCES => "ports below net.ipv4.ip_unprivileged_port_start are for root; choose a higher one".to_owned(),
+            nix::errno::Errno::EACCES => {
+                "ports below net.ipv4.ip_unprivileged_port_start are for root; choose a higher one".to_owned()
+            }
             nix::errno::Errno::EADDRNOTAVAIL => format!("this host has no address {}", port.host.ip()),
             _ => "choose another with `--port`".to_owned(),
         };
