@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod file;
+pub mod fuse;
 pub mod notify;
 pub mod process;
 pub mod socket;
