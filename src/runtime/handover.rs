@@ -67,8 +67,8 @@ impl Handover {
     pub(super) fn handle(&mut self, listener: BorrowedFd<'_>) -> io::Result<()> {
         let Some(call) = seccomp::receive(listener)? else { return Ok(()) };
         let answer = match call.number {
-            number if number == i64::from(libc::SYS_bind) => self.on_bind(listener, &call),
-            number if number == i64::from(libc::SYS_listen) => self.on_listen(listener, &call),
+            number if number == libc::SYS_bind => self.on_bind(listener, &call),
+            number if number == libc::SYS_listen => self.on_listen(listener, &call),
             _ => Answer::Continue,
         };
         seccomp::answer(listener, call.id, answer)
