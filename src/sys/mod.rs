@@ -3,6 +3,8 @@
 #![allow(unsafe_code)]
 
 pub mod file;
+pub mod mmap;
 pub mod notify;
 pub mod process;
 pub mod socket;
+pub mod sync;
