@@ -5,6 +5,7 @@
 pub mod caps;
 pub mod file;
 pub mod fuse;
+pub mod mmap;
 pub mod mount;
 pub mod net;
 pub mod notify;
@@ -12,3 +13,4 @@ pub mod process;
 pub mod seccomp;
 pub mod socket;
 pub mod space;
+pub mod sync;
