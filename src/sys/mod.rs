@@ -4,6 +4,8 @@
 
 pub mod file;
 pub mod fuse;
+pub mod mmap;
 pub mod notify;
 pub mod process;
 pub mod socket;
+pub mod sync;
