@@ -36,19 +36,18 @@ impl Driver for Hybrid {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("overlay"), layers.target, Some("overlay"), flags, Some(options.as_str())).map_err(|errno| {
             let hint = match errno {
-                nix::errno::Errno::EPERM => "this kernel does not let plain users mount overlayfs (it came with 5.11); see `steading doctor`",
+                nix::errno::Errno::EPERM => {
+                    "this kernel does not let plain users mount overlayfs (it came with 5.11); see `steading doctor`"
+                }
                 nix::errno::Errno::EINVAL => {
                     "the file system of the upper directory cannot carry an overlay (NFS, another overlay, no user xattrs?); \
                      set XDG_DATA_HOME to a local file system"
                 }
                 _ => "see `steading doctor`",
             };
-            Error::host(format!(
-                "cannot mount the root file system over the upper directory `{}`",
-                layers.upper.display()
-            ))
-            .because(errno)
-            .hint(hint)
+            Error::host(format!("cannot mount the root file system over the upper directory `{}`", layers.upper.display()))
+                .because(errno)
+                .hint(hint)
         })
     }
 }

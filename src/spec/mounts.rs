@@ -38,12 +38,7 @@ pub(super) fn list(plan: &Plan, host: &HostFacts<'_>) -> Result<Vec<Mount>> {
         list.push(mount(&format!("/etc/{name}"), "bind", &host.runtime.join(name), &["bind", "nosuid", "nodev", "noexec"])?);
     }
     if !plan.secrets.is_empty() {
-        list.push(mount(
-            "/run/secrets",
-            "bind",
-            &host.runtime.join("secrets"),
-            &["bind", "ro", "nosuid", "nodev", "noexec"],
-        )?);
+        list.push(mount("/run/secrets", "bind", &host.runtime.join("secrets"), &["bind", "ro", "nosuid", "nodev", "noexec"])?);
     }
     // Outer directories first, so that a volume inside another volume is not hidden by it.
     let mut volumes: Vec<_> = plan.volumes.iter().collect();

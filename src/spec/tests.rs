@@ -7,7 +7,12 @@ fn plan() -> Plan {
     Plan {
         format: PLAN_FORMAT,
         name: "postgres@14".parse().unwrap(),
-        recipe: PlanRecipe { name: "postgres".into(), version: "14".into(), source: "built-in".into(), title: "PostgreSQL".into() },
+        recipe: PlanRecipe {
+            name: "postgres".into(),
+            version: "14".into(),
+            source: "built-in".into(),
+            title: "PostgreSQL".into(),
+        },
         image: PlanImage {
             reference: "docker.io/library/postgres:14".into(),
             digest: Digest::of(b"image"),

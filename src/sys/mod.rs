@@ -4,6 +4,7 @@
 
 pub mod caps;
 pub mod file;
+pub mod fuse;
 pub mod mount;
 pub mod net;
 pub mod notify;

@@ -112,3 +112,69 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Closes every descriptor from `first` up. For a child after fork that goes on without any of them: owners of the closed
+/// descriptors must not be used or dropped any more, so the caller ends by [`exit_now`].
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: all arguments are integers; see the demand on the caller above.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } {
+        result if result < 0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Puts back what [`ignore_terminal_signals`] changed, on drop.
+#[derive(Debug)]
+pub struct IgnoredSignals(Vec<(nix::sys::signal::Signal, nix::sys::signal::SigAction)>);
+
+/// Ignores SIGINT and SIGQUIT, which a terminal sends to a whole process group, until the result is dropped.
+///
+/// # Errors
+/// Those of sigaction(2).
+pub fn ignore_terminal_signals() -> io::Result<IgnoredSignals> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    let mut former = Vec::new();
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: SIG_IGN is no function of ours, so nothing can run at a bad moment.
+        former.push((signal, unsafe { sigaction(signal, &ignore) }?));
+    }
+    Ok(IgnoredSignals(former))
+}
+
+impl Drop for IgnoredSignals {
+    fn drop(&mut self) {
+        for (signal, action) in &self.0 {
+            // SAFETY: the action was in force before, so whatever handler it names is as sound as it was then.
+            let _ = unsafe { nix::sys::signal::sigaction(*signal, action) };
+        }
+    }
+}
+
+/// Gives every signal its default action and unblocks all: what a program may expect of whoever executes it. (Rust's
+/// runtime ignores SIGPIPE, and ignored signals stay so over exec.)
+///
+/// # Errors
+/// Those of sigprocmask(2).
+pub fn reset_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    for number in Signal::iterator().filter(|number| !matches!(number, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: SIG_DFL is no function of ours, so nothing can run at a bad moment.
+        unsafe { signal(number, SigHandler::SigDfl) }?;
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
+}
+
+/// Ends this process by `signal`, without a core dump of its own, so that the parent sees the signal; 128 + signal as
+/// exit code if the signal does not end it.
+pub fn die_of(signal: nix::sys::signal::Signal) -> ! {
+    use nix::sys::resource::{Resource, setrlimit};
+    // Best effort: whatever fails here, the process still ends below.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = reset_signals();
+    let _ = nix::sys::signal::raise(signal);
+    exit_now(128 + signal as i32)
+}

@@ -39,12 +39,8 @@ pub fn notify_on(numbers: &[libc::c_long]) -> io::Result<OwnedFd> {
     let give = libc::BPF_RET | libc::BPF_K;
     let count = u8::try_from(numbers.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // struct seccomp_data: nr at 0, arch at 4.
-    let mut program = vec![
-        statement(load, 4),
-        jump_if_equal(AUDIT_ARCH, 1, 0),
-        statement(give, libc::SECCOMP_RET_ALLOW),
-        statement(load, 0),
-    ];
+    let mut program =
+        vec![statement(load, 4), jump_if_equal(AUDIT_ARCH, 1, 0), statement(give, libc::SECCOMP_RET_ALLOW), statement(load, 0)];
     for (number, index) in numbers.iter().zip(0_u8..) {
         let number = u32::try_from(*number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         program.push(jump_if_equal(number, count - index, 0));

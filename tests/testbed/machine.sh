@@ -82,17 +82,15 @@ start_machine() {
   registry_identity >"$state/registry"
   say "starting $machine"
   (
-    echo "$BASHPID" >"$cgroup/guest/cgroup.procs"
+    echo "$BASHPID" >"$cgroup/monitor/cgroup.procs"
     exec 9>&-
     # Its own session: a signal to this script's process group is not for the machine.
-    exec setsid unshare --mount --propagation private --pid --fork --cgroup --uts --ipc --net --kill-child \
-      "$here/inside" "$cache" "$machine" "${tree##*/}" "$registry" "$registry_mode"
+    exec setsid unshare --mount --propagation private --pid --fork --uts --ipc --net --kill-child \
+      "$here/inside" "$cgroup" "$cache" "$machine" "${tree##*/}" "$registry" "$registry_mode"
   ) </dev/null >"$state/console.log" 2>&1 &
   local monitor=$!
   disown
   wait_for_init "$monitor"
-  # unshare waits for its child outside the machine's cgroup, whose inner nodes may hold no process.
-  echo "$monitor" >"$cgroup/monitor/cgroup.procs"
   wait_until_up
 }
 
@@ -202,6 +200,43 @@ kill_cgroup() {
 
 # --- entering -------------------------------------------------------------------------------------------------
 
+# Runs one of the functions below in a child and ends as it ends, passing signals on to the command itself. nsenter,
+# which waits between the two, would die of them and leave the command to this computer's pid 1; some of those reap so
+# seldom that the machine's shutdown would wait for the zombie.
+attend() {
+  local child status=0 name
+  if [[ -t 0 ]]; then
+    # The terminal tells the command of Ctrl-C, as one of its foreground group.
+    trap : INT QUIT
+    "$@" <&0 &
+  else
+    # In a session of its own no signal to our group reaches it twice. The shell has a child ignore these two.
+    (trap - INT QUIT && session=setsid "$@") <&0 &
+    for name in INT QUIT; do
+      # shellcheck disable=SC2064 # the name is meant as it is now
+      trap "pass_on $name \$child" $name
+    done
+  fi
+  child=$!
+  trap 'pass_on TERM $child' TERM
+  trap 'pass_on HUP $child' HUP
+  # A signal ends the wait, not the child.
+  while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
+  wait "$child" || status=$?
+  exit "$status"
+}
+
+# pass_on SIGNAL NSENTER: to nsenter's only child, once there is one.
+pass_on() {
+  local command=
+  for ((tries = 0; tries < 100; tries++)); do
+    { read -r command <"/proc/$2/task/$2/children"; } 2>/dev/null || true
+    [[ -z $command ]] || break
+    sleep 0.01
+  done
+  [[ -z $command ]] || kill -s "$1" "$command" 2>/dev/null || true
+}
+
 # Puts the calling process into the machine and becomes the command. $1 is the cgroup below the machine's root.
 enter() {
   local group=$1
@@ -213,17 +248,17 @@ enter() {
   ulimit -Hn 524288 2>/dev/null || true
   ulimit -Sn 1024
   umask 022
-  # nsenter waits outside the machine; when it is killed its child must not stay.
-  exec nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --root --wd -- "$@" 9>&-
+  # When any of those outside is killed, what waits for it or runs for it goes too.
+  exec ${session:-} setpriv --pdeathsig KILL nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --root --wd -- "$@" 9>&-
 }
 
-# Runs a command as root in the machine; `pid` must be set.
+# Becomes a command run by root in the machine; `pid` must be set.
 enter_root() {
-  (enter testbed.scope setpriv --pdeathsig TERM env -i HOME=/root USER=root LOGNAME=root SHELL=/bin/bash LANG=C.UTF-8 \
-    "TERM=${TERM:-dumb}" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@")
+  enter testbed.scope setpriv --pdeathsig KILL env -i --default-signal=INT,QUIT HOME=/root USER=root LOGNAME=root SHELL=/bin/bash LANG=C.UTF-8 \
+    "TERM=${TERM:-dumb}" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
 }
 
-# Runs a command as a user of the machine, with the environment and the cgroup's place of a login.
+# Becomes a command run by a user of the machine, with the environment and the cgroup's place of a login.
 enter_user() {
   local wanted=$1 name uid gid home shell found=no
   shift
@@ -236,8 +271,8 @@ enter_user() {
   [[ $found == yes ]] || die --status=125 "$machine has no user '$wanted'" "alice and bob are always there"
   [[ $# -gt 0 ]] || set -- "$shell" -l
   enter "user.slice/user-$uid.slice/testbed.scope" \
-    setpriv --reuid "$uid" --regid "$gid" --init-groups --pdeathsig TERM \
-    env -i "--chdir=$home" "HOME=$home" "USER=$name" "LOGNAME=$name" "SHELL=$shell" LANG=C.UTF-8 "TERM=${TERM:-dumb}" \
+    setpriv --reuid "$uid" --regid "$gid" --init-groups --pdeathsig KILL \
+    env -i --default-signal=INT,QUIT "--chdir=$home" "HOME=$home" "USER=$name" "LOGNAME=$name" "SHELL=$shell" LANG=C.UTF-8 "TERM=${TERM:-dumb}" \
     PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games "XDG_RUNTIME_DIR=/run/user/$uid" \
     "DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/$uid/bus" "$@"
 }
