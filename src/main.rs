@@ -16,11 +16,16 @@ fn main() -> ExitCode {
 fn play(role: Role) -> Result<ExitCode> {
     match role {
         // The run lane: no event loop, one thread.
-        Role::Supervise(name) => runtime::supervise(&name, &places()?),
+        Role::Supervise(name) => runtime::supervise(&places()?, &name).map(exit_code),
         Role::Yard => yard::serve(&places()?).map(|()| ExitCode::SUCCESS),
         Role::Enter(line) => cli::in_run_lane(line),
         Role::Verb(line) => cli::install_lane(line),
     }
+}
+
+/// What the service ended with; beyond a byte there is nothing but failure.
+fn exit_code(code: i32) -> ExitCode {
+    u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 fn places() -> Result<Paths> {
