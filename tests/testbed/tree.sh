@@ -11,7 +11,8 @@ tree_path() {
   local key
   key=$({
     printf '%s\n' "$suite" "$(dpkg --print-architecture 2>/dev/null || uname -m)" "${tree_packages[@]}"
-    cat "$here/tree.sh" "$here/customize"
+    declare -f make_tree
+    cat "$here/customize"
   } | sha256sum)
   printf '%s' "$cache/trees/$suite-${key:0:16}"
 }
@@ -47,9 +48,11 @@ debian_site() {
 }
 
 apt_install() {
-  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2 && return
+  # Another part of a test run may be installing something too.
+  local -a install=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends)
+  "${install[@]}" "$@" >&2 && return
   apt-get update >&2
-  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
+  "${install[@]}" "$@" >&2
 }
 
 need_command() {
