@@ -1,81 +1,61 @@
-//! How a service is reached: its URL and environment, with the secrets filled in.
+//! How a service is reached: its URL, environment and client, with the secrets filled in.
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::resolve::ServiceName;
+use crate::resolve::{Connect, ServiceName};
 use crate::state::{Secret, Services};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::Path;
 
-/// The URL of a service, secrets percent-encoded into it. Bytes, though only a secret that is not UTF-8 is not ASCII.
+/// The URL of a service, secrets percent-encoded into it.
 ///
 /// # Errors
 /// When the service is not installed or has no URL; those of reading its secrets.
 pub fn url(context: &Context, name: &ServiceName) -> Result<String> {
-    let plan = Services::new(&context.paths).load(name)?;
-    let template = plan.connect.url.ok_or_else(|| Error::failed(format!("`{name}` has no URL")))?;
-    let secrets = context.paths.service(name).secrets();
-    let text = fill(&template, |secret| Ok(percent_encoded(Secret::read(&secrets, secret)?.expose())))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    connect(context, name)?.url.ok_or_else(|| Error::failed(format!("`{name}` has no URL")))
 }
 
 /// The environment for clients of a service.
 ///
 /// # Errors
 /// When the service is not installed; those of reading its secrets.
-pub fn environment(context: &Context, name: &ServiceName) -> Result<BTreeMap<String, Vec<u8>>> {
+pub fn environment(context: &Context, name: &ServiceName) -> Result<BTreeMap<String, String>> {
+    connect(context, name).map(|connect| connect.env)
+}
+
+/// All of it.
+pub(super) fn connect(context: &Context, name: &ServiceName) -> Result<Connect> {
     let plan = Services::new(&context.paths).load(name)?;
-    let secrets = context.paths.service(name).secrets();
-    let filled = |(key, template): (String, String)| {
-        let value = fill(&template, |secret| Ok(Secret::read(&secrets, secret)?.expose().to_vec()))?;
-        Ok((key, value))
-    };
-    plan.connect.env.into_iter().map(filled).collect()
+    reveal(&plan.connect, &context.paths.service(name).secrets())
 }
 
 /// The URL with `***` for every secret, for screens and logs.
-pub(super) fn public_url(template: &str) -> Option<String> {
-    let text = fill(template, |_| Ok(b"***".to_vec())).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
+pub(super) fn public_url(connect: &Connect) -> Option<String> {
+    // Not by way of `reveal`, which would percent-encode the stars.
+    let hidden = |_: &str| Some("***".to_owned());
+    crate::recipe::fill_secrets(connect.url.as_deref()?, crate::recipe::Form::Plain, &hidden).ok()
 }
 
-/// Replaces `{secret.NAME}`; `{{` and `}}` are braces.
-fn fill(template: &str, mut secret: impl FnMut(&str) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
-    let bad = || Error::failed(format!("`{}` in the plan is no template", template.escape_debug()));
-    let mut bytes = Vec::new();
-    let mut rest = template;
-    while let Some(at) = rest.find(['{', '}']) {
-        let (before, from) = rest.split_at(at);
-        bytes.extend_from_slice(before.as_bytes());
-        if let Some(after) = from.strip_prefix("{{") {
-            bytes.push(b'{');
-            rest = after;
-        } else if let Some(after) = from.strip_prefix("}}") {
-            bytes.push(b'}');
-            rest = after;
-        } else {
-            let (name, after) = from.strip_prefix("{secret.").and_then(|text| text.split_once('}')).ok_or_else(bad)?;
-            // The name becomes a path component.
-            if name.is_empty() || !name.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-".contains(&c)) {
-                return Err(bad());
-            }
-            bytes.extend(secret(name)?);
-            rest = after;
+fn reveal(connect: &Connect, directory: &Path) -> Result<Connect> {
+    // The first failure is kept aside: templates can only be told that there is no value.
+    let failure = RefCell::new(None);
+    let value = |name: &str| match read(directory, name) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            failure.borrow_mut().get_or_insert(error);
+            None
         }
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Ok(bytes)
+    };
+    let revealed = connect.reveal(&value);
+    failure.take().map_or(revealed, Err)
 }
 
-/// RFC 3986: all but the unreserved characters are encoded.
-fn percent_encoded(bytes: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(*byte),
-            _ => text.extend_from_slice(format!("%{byte:02X}").as_bytes()),
-        }
-    }
-    text
+fn read(directory: &Path, name: &str) -> Result<String> {
+    let secret = Secret::read(directory, name)?;
+    // Whoever writes the file with an editor ends it with a newline; the entrypoints of images drop that too.
+    let bytes = secret.expose().strip_suffix(b"\n").unwrap_or(secret.expose());
+    String::from_utf8(bytes.to_vec()).map_err(|_| Error::failed(format!("the secret `{name}` is not UTF-8 text")))
 }
 
 #[cfg(test)]
@@ -83,13 +63,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_filled_in_and_braces_stay() {
-        let secret = |name: &str| Ok(percent_encoded(if name == "password" { b"a b/\xff" } else { b"?" }));
-        let filled = fill("x://u:{secret.password}@h/{{db}}", secret).unwrap();
-        assert_eq!(filled, b"x://u:a%20b%2F%FF@h/{db}");
-        assert_eq!(public_url("x://u:{secret.password}@h").as_deref(), Some("x://u:***@h"));
-        for bad in ["{", "}", "{secret.", "{secret.}", "{secret.../x}", "{name}", "{secret.a/b}"] {
-            assert!(fill(bad, secret).is_err(), "{bad}");
-        }
+    fn secrets_are_filled_in_and_hidden() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("password"), "a b/ü\n").unwrap();
+        let connect = Connect {
+            url: Some("x://u:{secret.password}@h/{{db}}".into()),
+            env: [("PW".to_owned(), "{secret.password}".to_owned())].into(),
+            shell: vec![],
+        };
+        let revealed = reveal(&connect, dir.path()).unwrap();
+        assert_eq!(revealed.url.as_deref(), Some("x://u:a%20b%2F%C3%BC@h/{db}"));
+        assert_eq!(revealed.env["PW"], "a b/ü");
+        assert_eq!(public_url(&connect).as_deref(), Some("x://u:***@h/{db}"));
+        std::fs::remove_file(dir.path().join("password")).unwrap();
+        assert!(reveal(&connect, dir.path()).unwrap_err().what().contains("secret"));
     }
 }

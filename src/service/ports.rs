@@ -1,56 +1,52 @@
-//! Published ports against the host: free or taken, by whom, and which one is free instead.
+//! Published ports against the host: free or taken, and by whom.
 
+use super::Context;
 use crate::error::{Error, Result};
-use crate::resolve::{Plan, PlanPort, Protocol};
-use crate::state::{PortUse, Services};
+use crate::resolve::{Host, Plan, PlanPort, Protocol, ServiceName, TakenPort};
+use crate::state::Services;
 use nix::unistd::{Uid, User};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Fails when a port of `plan` cannot be had, naming who has it and a free one.
+/// What [`crate::resolve::plan`] has to know of this machine's ports, for a service called `name`.
+pub(super) fn host(context: &Context, name: &ServiceName) -> Result<Host> {
+    let default = context.settings.address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let mut host = Host::new(default);
+    let lowest = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok();
+    host.lowest_port = lowest.and_then(|text| text.trim().parse().ok()).unwrap_or(host.lowest_port);
+    // Services first: of a port that a running one listens on, its name tells more than its process.
+    for used in Services::new(&context.paths).ports(Some(name))? {
+        host.taken.push(TakenPort { place: used.host, protocol: used.protocol, by: format!("the service `{}`", used.service) });
+    }
+    host.taken.extend(listening(Path::new("/proc")));
+    Ok(host)
+}
+
+/// Asks the host itself for each port of `plan`, right before the service is written down.
 pub(super) fn check(plan: &Plan, services: &Services<'_>) -> Result<()> {
     let others = services.ports(Some(&plan.name))?;
-    for (at, port) in plan.ports.iter().enumerate() {
-        let own = &plan.ports[..at];
-        if let Some(twin) = own.iter().find(|twin| twin.protocol == port.protocol && twin.host == port.host) {
-            return Err(Error::usage(format!("the ports `{}` and `{}` are both on {}", twin.name, port.name, port.host)));
+    for port in &plan.ports {
+        let other = others.iter().find(|other| other.clashes(port.protocol, port.host));
+        if let Some(other) = other {
+            return Err(Error::failed(format!("port {} (`{}`) was just taken by the service `{}`", port.host, port.name, other.service))
+                .hint(format!("try again; or choose another with --port {}=PORT", port.name)));
         }
-        let taken = |by: &str| {
-            let error = Error::failed(format!("port {} (`{}`) is taken by {by}", port.host, port.name));
-            match free_instead(port, &others, own) {
-                Some(free) => error.hint(format!("choose another, for instance: --port {}={free}", port.name)),
-                None => error.hint(format!("choose another with --port {}=ADDRESS:PORT", port.name)),
-            }
-        };
-        if let Some(other) = others.iter().find(|other| other.clashes(port.protocol, port.host)) {
-            return Err(taken(&format!("the service `{}`", other.service)));
-        }
-        match try_bind(port.protocol, port.host) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(taken(&owner(port.protocol, port.host))),
-            Err(error) => return Err(unbindable(port, error)),
-        }
+        try_bind(port.protocol, port.host).map_err(|error| unbindable(port, error))?;
     }
     Ok(())
 }
 
 fn unbindable(port: &PlanPort, error: io::Error) -> Error {
-    let kind = error.kind();
-    let failure = Error::failed(format!("port {} (`{}`) cannot be listened on", port.host, port.name)).because(error);
-    match kind {
-        io::ErrorKind::PermissionDenied => {
-            let free = SocketAddr::new(port.host.ip(), 8000 + port.host.port() % 1000);
-            failure.hint(format!(
-                "ports below `net.ipv4.ip_unprivileged_port_start` are for root; choose another: --port {}={free}",
-                port.name
-            ))
-        }
-        io::ErrorKind::AddrNotAvailable => failure.hint("this machine has no such address; `ip address` lists those it has"),
-        _ => failure,
-    }
+    let hint = match error.kind() {
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; `ip address` lists those it has".to_owned(),
+        io::ErrorKind::PermissionDenied => format!("low ports are for root; choose another with --port {}=PORT", port.name),
+        _ => format!("choose another with --port {}=PORT", port.name),
+    };
+    Error::failed(format!("port {} (`{}`) cannot be listened on", port.host, port.name)).because(error).hint(hint)
 }
 
 fn try_bind(protocol: Protocol, address: SocketAddr) -> io::Result<()> {
@@ -60,34 +56,27 @@ fn try_bind(protocol: Protocol, address: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// The next port that nobody listens on and no service was given.
-fn free_instead(port: &PlanPort, others: &[PortUse], own: &[PlanPort]) -> Option<SocketAddr> {
-    let numbers = (1..=200).filter_map(|step| port.host.port().checked_add(step));
-    let free = |address: &SocketAddr| {
-        !others.iter().any(|other| other.clashes(port.protocol, *address))
-            && !own.iter().any(|own| own.protocol == port.protocol && own.host.port() == address.port())
-            && try_bind(port.protocol, *address).is_ok()
-    };
-    numbers.map(|number| SocketAddr::new(port.host.ip(), number)).find(free)
-}
-
-/// Says who listens on `address`, as far as an unprivileged user can know.
-fn owner(protocol: Protocol, address: SocketAddr) -> String {
-    let tables = match protocol {
-        Protocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
-        Protocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
-    };
-    let sockets = tables.iter().flat_map(|table| parse(&fs::read_to_string(table).unwrap_or_default(), protocol));
-    let mut matching = sockets.filter(|socket| socket.clashes(address));
-    let Some(socket) = matching.next() else { return "another process".to_owned() };
-    if socket.uid != Uid::current().as_raw() {
-        let name = User::from_uid(Uid::from_raw(socket.uid)).ok().flatten().map(|user| user.name);
-        return format!("a process of another user, {}", name.map_or(format!("uid {}", socket.uid), |name| format!("`{name}`")));
+/// Everything that listens on this host, and who it is as far as an unprivileged user can know.
+fn listening(proc: &Path) -> Vec<TakenPort> {
+    let tables = [("tcp", Protocol::Tcp), ("tcp6", Protocol::Tcp), ("udp", Protocol::Udp), ("udp6", Protocol::Udp)];
+    let own = Uid::current().as_raw();
+    let mut processes = None;
+    let mut list = Vec::new();
+    for (table, protocol) in tables {
+        let text = fs::read_to_string(proc.join("net").join(table)).unwrap_or_default();
+        for socket in parse(&text, protocol) {
+            let by = if socket.uid == own {
+                let processes = processes.get_or_insert_with(|| own_sockets(proc));
+                processes.get(&socket.inode).cloned().unwrap_or_else(|| "one of your processes".to_owned())
+            } else {
+                let name = User::from_uid(Uid::from_raw(socket.uid)).ok().flatten().map(|user| user.name);
+                let user = name.map_or(format!("uid {}", socket.uid), |name| format!("`{name}`"));
+                format!("a process of another user, {user}")
+            };
+            list.push(TakenPort { place: socket.local, protocol, by });
+        }
     }
-    match process_with_socket(Path::new("/proc"), socket.inode) {
-        Some((pid, name)) => format!("process {pid} (`{name}`)"),
-        None => "one of your processes".to_owned(),
-    }
+    list
 }
 
 /// A line of /proc/net/{tcp,udp}{,6}.
@@ -96,13 +85,6 @@ struct Socket {
     local: SocketAddr,
     uid: u32,
     inode: u64,
-}
-
-impl Socket {
-    fn clashes(&self, address: SocketAddr) -> bool {
-        let (own, other) = (self.local.ip().to_canonical(), address.ip().to_canonical());
-        self.local.port() == address.port() && (own == other || own.is_unspecified() || other.is_unspecified())
-    }
 }
 
 /// The sockets that receive: listening ones for TCP, all for UDP (proc(5)).
@@ -130,46 +112,40 @@ fn parse_ip(hex: &str) -> Option<IpAddr> {
     <[u8; 16]>::try_from(bytes.as_slice()).ok().map(|bytes| Ipv6Addr::from(bytes).into())
 }
 
-/// Looks through the descriptors of our own processes.
-fn process_with_socket(proc: &Path, inode: u64) -> Option<(u32, String)> {
-    let wanted = format!("socket:[{inode}]");
-    let processes = fs::read_dir(proc).ok()?.flatten();
-    processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok().map(|pid| (pid, entry.path())))
-        .filter(|(_, path)| fs::metadata(path).is_ok_and(|meta| meta.uid() == Uid::current().as_raw()))
-        .find(|(_, path)| {
-            let descriptors = fs::read_dir(path.join("fd")).into_iter().flatten().flatten();
-            descriptors.into_iter().any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()))
-        })
-        .map(|(pid, path)| {
-            let name = fs::read(path.join("comm")).unwrap_or_default();
-            (pid, String::from_utf8_lossy(&name).trim_end().to_owned())
-        })
+/// The sockets of our own processes, by inode, with the process.
+fn own_sockets(proc: &Path) -> HashMap<u64, String> {
+    let own = Uid::current().as_raw();
+    let mut sockets = HashMap::new();
+    for process in fs::read_dir(proc).into_iter().flatten().flatten() {
+        let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        let Some(pid) = pid.filter(|_| process.metadata().is_ok_and(|meta| meta.uid() == own)) else { continue };
+        let name = fs::read(process.path().join("comm")).unwrap_or_default();
+        let name = String::from_utf8_lossy(&name);
+        // A process of another user namespace keeps its descriptors to itself.
+        for fd in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
+            let target = fs::read_link(fd.path()).unwrap_or_default();
+            let inode = target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            if let Some(inode) = inode {
+                sockets.entry(inode).or_insert_with(|| format!("process {pid} (`{}`)", name.trim_end()));
+            }
+        }
+    }
+    sockets
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn port(host: SocketAddr) -> PlanPort {
-        PlanPort { name: "db".into(), container: 5432, protocol: Protocol::Tcp, host }
-    }
-
     #[test]
-    fn the_process_that_listens_is_found_and_a_free_port_proposed() {
+    fn the_process_that_listens_is_found() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let name = fs::read_to_string("/proc/self/comm").unwrap();
-        assert_eq!(owner(Protocol::Tcp, address), format!("process {} (`{}`)", std::process::id(), name.trim_end()));
+        let taken = listening(Path::new("/proc"));
+        let taken = taken.iter().find(|taken| taken.place == address && taken.protocol == Protocol::Tcp).unwrap();
+        assert_eq!(taken.by, format!("process {} (`{}`)", std::process::id(), name.trim_end()));
         assert_eq!(try_bind(Protocol::Tcp, address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        let other = PortUse {
-            service: "orders".parse().unwrap(),
-            protocol: Protocol::Tcp,
-            host: SocketAddr::new(address.ip(), address.port() + 1),
-        };
-        let free = free_instead(&port(address), &[other], &[]).unwrap();
-        assert!(free.port() > address.port() + 1);
-        assert!(TcpListener::bind(free).is_ok());
     }
 
     #[test]
@@ -184,14 +160,12 @@ mod tests {
         }
         assert_eq!(sockets[1], Socket { local: "[::]:80".parse().unwrap(), uid: 0, inode: 7 });
         assert_eq!(sockets.len(), 2);
-        assert!(sockets[1].clashes("127.0.0.1:80".parse().unwrap()));
     }
 
     #[test]
-    fn a_port_for_root_or_a_foreign_address_says_so() {
-        let error = unbindable(&port("127.0.0.1:80".parse().unwrap()), io::ErrorKind::PermissionDenied.into());
-        assert!(error.find_hint().unwrap().contains("--port db=127.0.0.1:8080"));
-        let failure = try_bind(Protocol::Tcp, "192.0.2.1:1".parse().unwrap()).unwrap_err();
-        assert!(unbindable(&port("192.0.2.1:1".parse().unwrap()), failure).find_hint().unwrap().contains("no such address"));
+    fn a_foreign_address_says_so() {
+        let port = PlanPort { name: "db".into(), container: 1, protocol: Protocol::Tcp, host: "192.0.2.1:1".parse().unwrap() };
+        let failure = try_bind(Protocol::Tcp, "192.0.2.1:4000".parse().unwrap()).unwrap_err();
+        assert!(unbindable(&port, failure).find_hint().unwrap().contains("no such address"));
     }
 }

@@ -24,6 +24,6 @@ pub use locks::{Busy, NameLock, SharedLock};
 pub use paths::{Paths, ServiceDir};
 pub use ports::PortUse;
 pub use secrets::Secret;
-pub use services::{Services, Unreadable};
+pub use services::{Services, Unreadable, plan_text};
 pub use settings::{RootfsDriver, Settings};
 pub use tree::{remove_dir_if_empty, remove_tree};

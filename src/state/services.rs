@@ -164,7 +164,7 @@ fn parse_plan(text: &str, path: &Path) -> Result<Plan> {
 ///
 /// # Errors
 /// When a value has no form in TOML.
-pub(crate) fn plan_text(plan: &Plan) -> Result<String> {
+pub fn plan_text(plan: &Plan) -> Result<String> {
     toml::to_string(plan).context(|| format!("the plan of `{}` cannot be written as TOML", plan.name))
 }
 

@@ -1,0 +1,5 @@
+//! `steading doctor`.
+use super::run::App;use clap::Args;use crate::error::Result;
+/// x
+#[derive(Debug, Args)] pub(crate) struct Doctor{}
+impl Doctor{ pub(crate) async fn run(self,_:&App)->Result<std::process::ExitCode>{Ok(std::process::ExitCode::SUCCESS)} }
