@@ -51,12 +51,16 @@ pub(super) fn program(plan: &Plan, command: &Command) -> Program {
 /// Enters the container of the process that `pidfd` names and becomes `program` there, as the service's user and without
 /// capabilities. In a forked child; returns the error of a failure.
 pub(super) fn enter(pidfd: &OwnedFd, program: &Program) -> Error {
+    let proof = match process::one_thread() {
+        Ok(proof) => proof,
+        Err(error) => return Error::failed("cannot enter the container").because(error),
+    };
     // One call for all: the kernel enters the user namespace first and judges the others by the new credentials (setns(2)).
     if let Err(errno) = setns(pidfd, NAMESPACES) {
         return Error::failed("cannot enter the container").because(errno);
     }
     // Entering a pid namespace takes effect for children only.
-    let child = process::fork(|| {
+    let child = process::fork_with(proof, || {
         // Who gives up waiting for it (a probe's time-out, a killed `steading exec`) ends it too.
         let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
         let error = program.replace_process(|| Ok(()));

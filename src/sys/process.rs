@@ -13,8 +13,32 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 /// # Errors
 /// Those of fork(2); `Other` when the process has more than one thread.
 pub fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
-    need_one_thread()?;
-    // SAFETY: the process has one thread (checked above), so the child may run any code.
+    fork_with(one_thread()?, child)
+}
+
+/// That the process had one thread a moment ago. /proc/self is gone for a process that entered the mount namespace of
+/// another pid namespace, so the proof is taken before.
+#[derive(Debug)]
+pub struct OneThread(());
+
+/// Proves that this process has one thread.
+///
+/// # Errors
+/// `Other` when it has more; those of reading /proc/self/task.
+pub fn one_thread() -> io::Result<OneThread> {
+    match thread_count()? {
+        1 => Ok(OneThread(())),
+        count => Err(io::Error::other(format!("fork needs a process with one thread, this one has {count}"))),
+    }
+}
+
+/// [`fork`] with a proof taken before; no thread may have been started since.
+///
+/// # Errors
+/// Those of fork(2).
+pub fn fork_with(proof: OneThread, child: impl FnOnce() -> i32) -> io::Result<Pid> {
+    let OneThread(()) = proof;
+    // SAFETY: the process has one thread (the proof), so the child may run any code.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => exit_now(child()),
@@ -27,7 +51,7 @@ pub fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
 /// # Errors
 /// Those of clone3(2); `Other` when the process has more than one thread.
 pub fn clone_sibling(namespaces: CloneFlags, child: impl FnOnce() -> i32) -> io::Result<Pid> {
-    need_one_thread()?;
+    one_thread()?;
     #[repr(C)]
     #[derive(Default)]
     struct CloneArgs {
@@ -50,13 +74,6 @@ pub fn clone_sibling(namespaces: CloneFlags, child: impl FnOnce() -> i32) -> io:
         0 => exit_now(child()),
         pid if pid > 0 => Ok(Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?)),
         _ => Err(io::Error::last_os_error()),
-    }
-}
-
-fn need_one_thread() -> io::Result<()> {
-    match thread_count()? {
-        1 => Ok(()),
-        count => Err(io::Error::other(format!("fork needs a process with one thread, this one has {count}"))),
     }
 }
 
