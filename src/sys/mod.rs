@@ -5,9 +5,9 @@
 pub mod caps;
 pub mod file;
 pub mod fuse;
+pub mod mmap;
 pub mod mount;
 pub mod net;
-pub mod mmap;
 pub mod notify;
 pub mod process;
 pub mod seccomp;

@@ -3,14 +3,14 @@
 use crate::roles::LOOKOUT_READY;
 use libtest_mimic::Failed;
 use nix::unistd::geteuid;
-use steading::image::Digest;
-use steading::state::Paths;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use steading::image::Digest;
+use steading::state::Paths;
 
 /// Whom the yard belongs to when the tests run as root.
 const USER: u32 = 61234;

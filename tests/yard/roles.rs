@@ -1,6 +1,6 @@
 //! What this program does when it starts itself: server, supervisor, load, service. One thread each.
 
-use crate::ground::{FILES, FILE_SIZE, ask, content};
+use crate::ground::{FILE_SIZE, FILES, ask, content};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
