@@ -4,6 +4,8 @@
 //! are skipped; `STEADING_MUST_WORK=1` makes that a failure. No libtest here: the program runs itself in several roles, and those
 //! that enter namespaces must have one thread.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test program talks to its starter")]
+
 #[path = "yard/ground.rs"]
 mod ground;
 #[path = "yard/manager.rs"]

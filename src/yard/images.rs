@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::image::Digest;
 use crate::store::{self, Index, NodeId, Store};
 use crate::yard::source::{Image, Kind, Meta, Source};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 impl Image for Index {
@@ -61,5 +61,30 @@ impl Image for Index {
                 break;
             }
         }
+    }
+}
+
+impl Source for Store {
+    type Image = Index;
+
+    fn has(&self, digest: &Digest) -> bool {
+        self.has_image(digest)
+    }
+
+    fn open(&self, digest: &Digest) -> Result<Option<Index>> {
+        self.image(digest)
+    }
+
+    fn list(&self) -> Result<Vec<Digest>> {
+        self.image_digests()
+    }
+
+    fn changed(&self) -> SystemTime {
+        let found = std::fs::metadata(self.root().join("images")).and_then(|found| found.modified());
+        found.unwrap_or(UNIX_EPOCH)
+    }
+
+    fn object_path(&self, object: &Digest) -> PathBuf {
+        Store::object_path(self, object)
     }
 }

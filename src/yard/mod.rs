@@ -25,6 +25,7 @@
 
 mod client;
 mod fuse;
+mod images;
 mod journal;
 mod node;
 mod objects;
@@ -37,9 +38,19 @@ mod u0;
 
 pub use client::{Joined, join};
 
+use crate::error::Result;
 use crate::image::Digest;
 use crate::state::Paths;
+use crate::store::Store;
 use std::path::PathBuf;
+
+/// Runs the yard's server until SIGTERM (`steading yard`). The process must have one thread.
+///
+/// # Errors
+/// When this host allows no yard, one runs already, there is no store, or the kernel ends the mount.
+pub fn serve(paths: &Paths) -> Result<()> {
+    server::run(paths, || Store::open_read_only(&paths.store()))
+}
 
 /// First line of the protocol between supervisors and the server.
 const HELLO: &str = "steading-yard 1\n";

@@ -36,7 +36,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 const CLIENT_LIMIT: Duration = Duration::from_millis(500);
 
 /// Serves the images of `source` until SIGTERM. The process must have one thread.
-pub(crate) fn run<S: Source>(paths: &Paths, source: S) -> Result<()> {
+pub(crate) fn run<S: Source>(paths: &Paths, source: impl FnOnce() -> Result<S>) -> Result<()> {
     // First of all: later descriptors of ours must not be taken for these.
     let stored = take_listen_fds();
     let notify = Notify::from_env().context(|| "cannot reach the service manager")?;
@@ -47,7 +47,7 @@ pub(crate) fn run<S: Source>(paths: &Paths, source: S) -> Result<()> {
         return Err(Error::failed("a yard already runs for this user").hint("`systemctl --user status steading-yard` shows it"));
     };
 
-    let tree = Arc::new(Tree::new(source));
+    let tree = Arc::new(Tree::new(source()?));
     let (u0, connection) = connect(&notify, stored, &tree, &mount_point)?;
 
     // Signals are blocked before there are threads, so that they come to the descriptor only.

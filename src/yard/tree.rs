@@ -178,13 +178,13 @@ impl<S: Source> Tree<S> {
 
     /// Target of a symbolic link.
     pub(crate) fn target(&self, number: u64) -> Answer<Vec<u8>> {
-        let (_, loaded, node) = self.node(number)?;
+        let (loaded, node) = self.node(number)?;
         loaded.image.target(node).map(<[u8]>::to_vec).ok_or(Errno::EINVAL)
     }
 
     /// Appends up to `size` bytes of a file's content from `offset` on to `buffer`.
     pub(crate) fn read(&self, number: u64, offset: u64, size: usize, buffer: &mut Vec<u8>) -> Answer<()> {
-        let (_, loaded, node) = self.node(number)?;
+        let (loaded, node) = self.node(number)?;
         let meta = loaded.image.meta(node).ok_or(Errno::ESTALE)?;
         match meta.kind {
             Kind::File => {}
@@ -253,9 +253,9 @@ impl<S: Source> Tree<S> {
         Ok(())
     }
 
-    fn node(&self, number: u64) -> Answer<(View, Arc<Loaded<S::Image>>, u32)> {
+    fn node(&self, number: u64) -> Answer<(Arc<Loaded<S::Image>>, u32)> {
         match Place::of(number).ok_or(Errno::ESTALE)? {
-            Place::Node { view, slot, node } => Ok((view, self.by_slot(slot)?, node)),
+            Place::Node { slot, node, .. } => Ok((self.by_slot(slot)?, node)),
             _ => Err(Errno::EISDIR),
         }
     }

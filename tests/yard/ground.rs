@@ -15,7 +15,7 @@ use steading::state::Paths;
 /// Whom the yard belongs to when the tests run as root.
 const USER: u32 = 61234;
 /// Files in an image's `/data`, and their size.
-pub const FILES: u32 = 200;
+pub const FILES: u32 = 120;
 pub const FILE_SIZE: usize = 150_000;
 
 /// Content of `/data/N`.
@@ -183,14 +183,15 @@ impl Ground {
             root=$1; exe=$2; uid=$3
             mount -t tmpfs none "$root/later" -o mode=755 && umount "$root/later" || exit 1
             as() { setpriv --reuid "$uid" --regid "$uid" --clear-groups "$@"; }
-            as "$exe" role:serve "$root" </dev/null >/dev/null 2>&1 & server=$!
+            setpriv --reuid "$uid" --regid "$uid" --clear-groups "$exe" role:serve "$root" </dev/null >/dev/null 2>&1 &
+            server=$!
             see() { as "$exe" role:look "$root" "cat '$root/later/hello' 2>/dev/null || echo no"; }
             echo "before: $(see)"
             mount -t tmpfs none "$root/later" -o mode=755 && echo hello > "$root/later/hello"
             echo "mounted: $(see)"
             umount "$root/later" || echo "busy"
             echo "unmounted: $(see)"
-            kill $server; wait $server"#;
+            kill $server && wait $server"#;
         std::fs::create_dir(self.root().join("later"))?;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "shared", "sh", "-c", script, "sh"]);
