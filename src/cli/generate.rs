@@ -24,7 +24,9 @@ enum What {
         directory: Option<PathBuf>,
     },
     /// Print completions
-    #[command(after_help = "Example:\n  steading generate completions bash > ~/.local/share/bash-completion/completions/steading")]
+    #[command(
+        after_help = "Example:\n  steading generate completions bash > ~/.local/share/bash-completion/completions/steading"
+    )]
     Completions {
         /// For which shell
         shell: Shell,

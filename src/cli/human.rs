@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn ages_use_the_largest_unit() {
-        for (seconds, text) in [(1, "1 second"), (59, "59 seconds"), (3599, "59 minutes"), (86_400, "1 day"), (40_000_000, "1 year")]
+        for (seconds, text) in
+            [(1, "1 second"), (59, "59 seconds"), (3599, "59 minutes"), (86_400, "1 day"), (40_000_000, "1 year")]
         {
             assert_eq!(duration(Duration::from_secs(seconds)), text);
         }

@@ -100,7 +100,9 @@ impl Image {
             }
             What::Remove { image: None, json, .. } => {
                 let (removed, kept, freed) = service::remove_all_images(&context).await?;
-                kept.iter().filter(|_| !json).for_each(|report| printer::note(&format!("{} stays: {}", name(report), users(report))));
+                kept.iter()
+                    .filter(|_| !json)
+                    .for_each(|report| printer::note(&format!("{} stays: {}", name(report), users(report))));
                 gone(app, &removed, freed.bytes, json)
             }
             What::Prune { json } => {

@@ -19,7 +19,7 @@ pub(crate) struct Logs {
     follow: bool,
     /// Only the last N lines
     #[arg(short = 'n', long, value_name = "N")]
-    lines: Option<u32>,
+    lines: Option<u64>,
     /// As JSON, an object per line
     #[arg(long)]
     json: bool,
@@ -27,13 +27,7 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(crate) fn run(self, app: &App) -> Result<ExitCode> {
-        let mut command = service::journal_command(&app.context()?, &self.of.name)?;
-        if self.follow {
-            command.arg("--follow");
-        }
-        if let Some(lines) = self.lines {
-            command.arg(format!("--lines={lines}"));
-        }
+        let mut command = service::journal_command(&app.context()?, &self.of.name, self.follow, self.lines)?;
         if self.json {
             command.arg("--output=json");
         }

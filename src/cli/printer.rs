@@ -136,7 +136,8 @@ mod tests {
     fn an_error_says_what_why_and_what_to_do() {
         let error = Error::failed("cannot install `a`")
             .because(Error::failed("port 1 is taken").because(io::Error::other("line one\nline two\u{1b}[2J")).hint("use 2"));
-        let plain = "error: cannot install `a`\n  because: port 1 is taken\n  because: line one\n    line two\\u{1b}[2J\n\nhint: use 2\n";
+        let plain =
+            "error: cannot install `a`\n  because: port 1 is taken\n  because: line one\n    line two\\u{1b}[2J\n\nhint: use 2\n";
         assert_eq!(render(&error, false), plain);
         assert!(render(&error, true).starts_with("\u{1b}[1;31merror:\u{1b}[0m cannot"));
         assert_eq!(render(&Error::failed("x"), false), "error: x\n");

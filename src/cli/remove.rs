@@ -8,7 +8,9 @@ use clap::Args;
 
 /// Stop and remove a service; its data and secrets stay
 #[derive(Debug, Args)]
-#[command(after_help = "A later install of the same name takes the data up again.\nsteading remove --purge NAME deletes data that was kept, too")]
+#[command(
+    after_help = "A later install of the same name takes the data up again.\nsteading remove --purge NAME deletes data that was kept, too"
+)]
 pub(crate) struct Remove {
     #[command(flatten)]
     of: Name,

@@ -1,7 +1,7 @@
 //! From the words of the command line to the exit code.
 
-use super::progress::Progress;
 use super::printer::{self, Printer};
+use super::progress::Progress;
 use super::{Cli, Verb};
 use crate::error::{Error, Result};
 use crate::resolve::ServiceName;

@@ -102,7 +102,10 @@ fn text(status: &service::Status) -> String {
         lines.push(("url", format!("{url}  (with password: steading url {})", status.name)));
     }
     if let Some(unit) = &status.unit {
-        lines.push(("unit", format!("{} ({})", status.name.unit(), if unit.file_state.is_empty() { "no file" } else { &unit.file_state })));
+        lines.push((
+            "unit",
+            format!("{} ({})", status.name.unit(), if unit.file_state.is_empty() { "no file" } else { &unit.file_state }),
+        ));
         let usage = [
             unit.main_pid.map(|pid| format!("process {pid}")),
             unit.memory_bytes.map(|bytes| format!("memory {}", human::bytes(bytes))),

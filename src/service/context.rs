@@ -100,7 +100,8 @@ pub(super) fn places() -> Result<Vec<(String, String)>> {
     for key in PLACES {
         let Some(value) = env::var_os(key).filter(|value| PathBuf::from(value).is_absolute()) else { continue };
         let value = value.into_string().map_err(|value| {
-            Error::host(format!("`{key}` is `{}`, which a unit file cannot say", value.display())).hint("units are UTF-8; use such a path")
+            Error::host(format!("`{key}` is `{}`, which a unit file cannot say", value.display()))
+                .hint("units are UTF-8; use such a path")
         })?;
         list.push((key.to_owned(), value));
     }

@@ -59,9 +59,7 @@ async fn prepare(context: &Context, name: &ServiceName) -> Result<Manager> {
         return Err(services.missing(name));
     }
     let manager = Manager::connect().await?;
-    let lost = |what: String| {
-        Error::failed(what).hint(format!("`steading remove {name}` keeps its data; then install it again"))
-    };
+    let lost = |what: String| Error::failed(what).hint(format!("`steading remove {name}` keeps its data; then install it again"));
     match manager.unit_origin(&name.unit()).await? {
         UnitOrigin::Ours(_) => Ok(manager),
         UnitOrigin::Absent => Err(lost(format!("the unit file of `{name}` is missing"))),

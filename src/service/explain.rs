@@ -7,7 +7,7 @@ use crate::systemd::{JobOutcome, UnitStatus};
 use std::time::SystemTime;
 
 /// Lines of the journal that an error carries.
-const LINES: u32 = 12;
+const LINES: u64 = 12;
 
 /// The unit's status after a job that was done; else an error that begins with `what`.
 pub(super) async fn require(outcome: JobOutcome, what: &str, name: &ServiceName, since: SystemTime) -> Result<UnitStatus> {
@@ -25,7 +25,9 @@ fn with_journal(error: Error, lines: &[String], name: &ServiceName) -> Error {
     }
     let why = error.causes().join(": ");
     let journal = Error::failed(format!("the last lines of its journal are\n{}", lines.join("\n")));
-    Error::new(error.kind(), error.what()).because(Error::failed(why).because(journal)).hint(format!("all of it: steading logs {name}"))
+    Error::new(error.kind(), error.what())
+        .because(Error::failed(why).because(journal))
+        .hint(format!("all of it: steading logs {name}"))
 }
 
 #[cfg(test)]

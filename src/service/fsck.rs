@@ -68,7 +68,11 @@ pub async fn fsck(context: &Context, repair: bool) -> Result<Vec<Finding>> {
 }
 
 fn of_store(report: &FsckReport, repaired: bool) -> Vec<Finding> {
-    let repair = if repaired { "removed; `steading image pull` brings it again" } else { "`steading fsck --repair` removes it; then pull the image again" };
+    let repair = if repaired {
+        "removed; `steading image pull` brings it again"
+    } else {
+        "`steading fsck --repair` removes it; then pull the image again"
+    };
     let mut list = Vec::new();
     for digest in &report.torn {
         list.push(Finding::new(format!("the content {digest} in the store is damaged"), repair));
@@ -98,14 +102,21 @@ fn of_service(context: &Context, plan: &Plan) -> Vec<Finding> {
         let path = directory.secrets().join(&secret.name);
         match fs::metadata(&path) {
             Ok(meta) if meta.permissions().mode() & 0o077 == 0 => {}
-            Ok(_) => list.push(Finding::new(format!("others may read `{}`", path.display()), format!("chmod 600 {}", path.display()))),
-            Err(error) => list.push(Finding::new(format!("the secret `{}` of `{name}` cannot be read: {error}", secret.name), again())),
+            Ok(_) => {
+                list.push(Finding::new(format!("others may read `{}`", path.display()), format!("chmod 600 {}", path.display())))
+            }
+            Err(error) => {
+                list.push(Finding::new(format!("the secret `{}` of `{name}` cannot be read: {error}", secret.name), again()))
+            }
         }
     }
     for volume in &plan.volumes {
         let path = volume.source.as_ref().map_or_else(|| directory.volume(&volume.name), |source| source.as_path().to_owned());
         if !path.exists() {
-            list.push(Finding::new(format!("the volume `{}` of `{name}` is missing: {}", volume.name, path.display()), "bring it back from a backup"));
+            list.push(Finding::new(
+                format!("the volume `{}` of `{name}` is missing: {}", volume.name, path.display()),
+                "bring it back from a backup",
+            ));
         }
     }
     let unit = context.paths.units().join(name.unit());

@@ -74,7 +74,8 @@ pub async fn remove_image(context: &Context, name: &str) -> Result<(Digest, Free
     let store = existing_store(context)?.ok_or_else(|| unknown(name))?;
     let report = find(reports(context, &store)?, name)?;
     if let Some(user) = report.used_by.first() {
-        return Err(Error::failed(format!("the service `{user}` uses the image `{name}`")).hint(format!("remove the service first: steading remove {user}")));
+        return Err(Error::failed(format!("the service `{user}` uses the image `{name}`"))
+            .hint(format!("remove the service first: steading remove {user}")));
     }
     refuse_unreadable(context)?;
     remove(store, vec![report.digest]).await.map(|freed| (report.digest, freed))
@@ -170,7 +171,9 @@ fn find(list: Vec<ImageReport>, name: &str) -> Result<ImageReport> {
     match (found.pop(), found.len()) {
         (None, _) => Err(unknown(name)),
         (Some(report), 0) => Ok(report),
-        (Some(_), more) => Err(Error::usage(format!("`{}` fits {} images", name.escape_debug(), more + 1)).hint("write more of the digest")),
+        (Some(_), more) => {
+            Err(Error::usage(format!("`{}` fits {} images", name.escape_debug(), more + 1)).hint("write more of the digest"))
+        }
     }
 }
 

@@ -127,9 +127,8 @@ impl Work {
         self.name = Some((name.clone(), lock));
         self.fresh = fresh;
         if services.is_installed(&name) {
-            return Err(Error::failed(format!("`{name}` is installed already")).hint(format!(
-                "choose another name with --name, or remove it first: steading remove {name} (keeps its data)"
-            )));
+            return Err(Error::failed(format!("`{name}` is installed already"))
+                .hint(format!("choose another name with --name, or remove it first: steading remove {name} (keeps its data)")));
         }
         // All that can be known without the network is asked before it.
         let units = UserUnits::connect(context).await?;
@@ -254,7 +253,8 @@ impl Work {
 fn check_volumes(plan: &Plan) -> Result<()> {
     for volume in &plan.volumes {
         if let Some(source) = volume.source.as_ref().filter(|source| !source.as_path().exists()) {
-            let what = format!("the host's directory for the volume `{}` does not exist: {}", volume.name, source.as_path().display());
+            let what =
+                format!("the host's directory for the volume `{}` does not exist: {}", volume.name, source.as_path().display());
             return Err(Error::usage(what).hint("make it first: the service's files will belong to you"));
         }
     }

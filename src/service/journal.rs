@@ -4,36 +4,30 @@ use super::Context;
 use crate::error::Result;
 use crate::resolve::ServiceName;
 use crate::state::Services;
+use crate::systemd;
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// `journalctl` for the messages of `name`, to which the caller adds options.
+/// `journalctl` for the messages of `name`: the last `lines` or all, and those to come with `follow`.
 ///
 /// # Errors
 /// When the service is neither installed nor has data that was kept.
-pub fn journal_command(context: &Context, name: &ServiceName) -> Result<Command> {
+pub fn journal_command(context: &Context, name: &ServiceName, follow: bool, lines: Option<u64>) -> Result<Command> {
     let services = Services::new(&context.paths);
     // A removed service still has its messages.
     if !services.is_installed(name) && !context.paths.service(name).path().exists() {
         return Err(services.missing(name));
     }
-    Ok(command(name))
-}
-
-fn command(name: &ServiceName) -> Command {
-    let mut command = Command::new("journalctl");
-    command.arg("--user").arg(format!("--unit={}", name.unit()));
-    command
+    Ok(systemd::journal_command(&name.unit(), follow, lines))
 }
 
 /// The last `count` lines that a service wrote since `since`; empty when there is no journal to read.
-pub(super) async fn last_lines(name: &ServiceName, since: SystemTime, count: u32) -> Vec<String> {
-    let mut command = command(name);
+pub(super) async fn last_lines(name: &ServiceName, since: SystemTime, count: u64) -> Vec<String> {
+    let mut command = systemd::journal_command(&name.unit(), false, Some(count));
     let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
     command
         .arg(format!("--since=@{}.{:06}", since.as_secs(), since.subsec_micros()))
-        .arg(format!("--lines={count}"))
-        .args(["--output=cat", "--no-pager", "--quiet"])
+        .args(["--output=cat", "--quiet"])
         .stdin(Stdio::null())
         .stderr(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output()).await;

@@ -32,8 +32,11 @@ pub(super) fn check(plan: &Plan, services: &Services<'_>) -> Result<()> {
     for port in &plan.ports {
         let other = others.iter().find(|other| other.clashes(port.protocol, port.host));
         if let Some(other) = other {
-            return Err(Error::failed(format!("port {} (`{}`) was just taken by the service `{}`", port.host, port.name, other.service))
-                .hint(format!("try again; or choose another with --port {}=PORT", port.name)));
+            return Err(Error::failed(format!(
+                "port {} (`{}`) was just taken by the service `{}`",
+                port.host, port.name, other.service
+            ))
+            .hint(format!("try again; or choose another with --port {}=PORT", port.name)));
         }
         try_bind(port.protocol, port.host).map_err(|error| unbindable(port, error))?;
     }

@@ -29,6 +29,9 @@ pub(super) fn open_store(context: &Context) -> Result<Arc<Store>> {
 /// Brings `image` into the store. What is there already is not fetched again; a failure or an interrupt keeps finished
 /// downloads and unpacked layers for the next try.
 pub(super) async fn pull(context: &Context, client: &Client, store: &Arc<Store>, image: &ResolvedImage) -> Result<()> {
+    // From here to the commit no prune may take a layer that is there already.
+    let holder = store.clone();
+    let _hold = in_background(move || holder.hold()).await?;
     let missing = missing(store, image);
     if !missing.is_empty() {
         check_space(context, &missing)?;

@@ -144,7 +144,8 @@ pub(super) fn tidy(context: &Context) -> Result<()> {
     SharedLock::sweep(&context.paths)?;
     let downloads = context.paths.downloads();
     let cache = downloads.parent().map(Path::to_owned);
-    for directory in [Some(context.paths.services()), Some(context.paths.data().to_owned()), Some(downloads), cache].into_iter().flatten()
+    for directory in
+        [Some(context.paths.services()), Some(context.paths.data().to_owned()), Some(downloads), cache].into_iter().flatten()
     {
         remove_dir_if_empty(&directory)?;
     }

@@ -40,8 +40,10 @@ impl UserUnits {
         let path = self.dir.join(name.unit());
         match std::fs::read(&path) {
             Ok(bytes) if std::str::from_utf8(&bytes).is_ok_and(crate::unit::is_ours) => Ok(()),
-            Ok(_) => Err(Error::failed(format!("there is a unit file already, which steading did not write: {}", path.display()))
-                .hint("choose another name with --name")),
+            Ok(_) => {
+                Err(Error::failed(format!("there is a unit file already, which steading did not write: {}", path.display()))
+                    .hint("choose another name with --name"))
+            }
             Err(_) => Ok(()),
         }
     }

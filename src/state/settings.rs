@@ -1,6 +1,7 @@
 //! `config.toml`. Unknown keys are errors that name line, column and the nearest known key: a misspelt setting must not be ignored.
 
 use crate::error::{Error, Result};
+use crate::recipe::did_you_mean;
 use crate::registry::RegistrySettings;
 use std::collections::BTreeMap;
 use std::io;
@@ -110,10 +111,8 @@ impl File<'_> {
             let name: &str = key.get_ref();
             if !known.contains(&name) {
                 let error = self.error(&key.span(), &format!("unknown key `{}`", name.escape_debug()));
-                return Err(match nearest(name, known) {
-                    Some(near) => error.hint(format!("did you mean `{near}`?")),
-                    None => error.hint(format!("known here: {}", known.join(", "))),
-                });
+                let hint = did_you_mean(name, known.iter().copied());
+                return Err(error.hint(hint.unwrap_or_else(|| format!("known here: {}", known.join(", ")))));
             }
             take(name, value)?;
         }
@@ -165,33 +164,6 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |at| at + 1);
     (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
-}
-
-/// The known word nearest to `word`, if one is near enough to be a slip of the finger.
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let most = word.chars().count().div_ceil(3).max(1);
-    known
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(far, _)| *far <= most)
-        .min()
-        .map(|(_, near)| near)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

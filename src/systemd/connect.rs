@@ -1,4 +1,7 @@
 //! Ways to the user's service manager, tried in turn.
+//!
+//! The manager's private socket (`$XDG_RUNTIME_DIR/systemd/private`), which `systemctl` uses where there is no bus, is no way for
+//! us: on it the manager signs its answers with a well-known name as sender, which zbus refuses ("Invalid unique name").
 
 use crate::error::{Error, Result};
 use crate::systemd::proxy::SystemdProxy;
@@ -23,41 +26,38 @@ pub(super) enum Way {
     Address(String),
     /// A bus that listens on a socket.
     Bus(PathBuf),
-    /// The manager's own socket, without a bus between; there without any D-Bus daemon.
-    Private(PathBuf),
 }
 
 impl Way {
     fn name(&self) -> String {
         match self {
             Way::Address(address) => format!("`{address}`"),
-            Way::Bus(path) | Way::Private(path) => format!("`{}`", path.display()),
+            Way::Bus(path) => format!("`{}`", path.display()),
         }
     }
 
     fn builder(&self) -> Builder<'static> {
-        let unix = |path: &Path| Builder::address(Transport::Unix(Unix::new(UnixSocket::File(path.to_owned()))));
         match self {
             Way::Address(address) => Builder::address(address.as_str()),
-            Way::Bus(path) => unix(path),
-            Way::Private(path) => unix(path).p2p(),
+            Way::Bus(path) => Builder::address(Transport::Unix(Unix::new(UnixSocket::File(path.clone())))),
         }
     }
 
     async fn attempt(&self) -> zbus::Result<(Connection, SystemdProxy<'static>)> {
         let connection = self.builder().method_timeout(ANSWER).build().await?;
         let proxy = SystemdProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
-        // A session bus that a program started for itself (dbus-run-session) has no manager on it.
-        proxy.version().await?;
+        // A session bus that a program started for itself (dbus-run-session) has no manager on it, the system bus another one.
+        if !proxy.unit_path().await?.iter().any(|dir| dir.ends_with("/systemd/user")) {
+            return Err(zbus::Error::Failure("the service manager there is not a user's".to_owned()));
+        }
         Ok((connection, proxy))
     }
 }
 
-/// The ways that the environment offers, best first. `systemctl --user` takes the private socket too.
+/// The ways that the environment offers, best first.
 pub(super) fn ways(address: Option<String>, runtime: &Path) -> Vec<Way> {
     let mut ways: Vec<Way> = address.into_iter().filter(|text| !text.is_empty()).map(Way::Address).collect();
     ways.push(Way::Bus(runtime.join("bus")));
-    ways.push(Way::Private(runtime.join("systemd/private")));
     ways
 }
 
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn an_empty_address_is_no_way() {
         assert_eq!(ways_of("", "/run/user/1"), ways(None, Path::new("/run/user/1")));
-        assert_eq!(ways_of("unix:path=/x", "/run/user/1").len(), 3);
+        assert_eq!(ways_of("unix:path=/x", "/run/user/1").len(), 2);
     }
 
     #[tokio::test]
@@ -142,7 +142,7 @@ mod tests {
         let error = connect_by(&ways(Some("nonsense".into()), dir.path())).await.unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::HostCannot);
         let why = error.causes().join(" ");
-        assert!(why.contains("`nonsense`") && why.contains("/bus`") && why.contains("/systemd/private`"), "{why}");
+        assert!(why.contains("`nonsense`") && why.contains("/bus`"), "{why}");
         assert!(error.find_hint().is_some_and(|hint| hint.contains("dbus-user-session")));
     }
 }

@@ -19,7 +19,7 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Connects over the session bus, the user's bus or the manager's private socket, whichever answers first.
+    /// Connects over the session bus, or the bus in `$XDG_RUNTIME_DIR` if no manager is on that one.
     ///
     /// # Errors
     /// [`Kind::HostCannot`](crate::error::Kind::HostCannot) with a remedy when none does.
