@@ -1,4 +1,4 @@
-//! `systemd/` and `unit/` against a real user manager. `tests/live/run` runs it in the testbed; it needs nothing but a login.
+//! `systemd/`, `unit/` and `doctor/` against a real user manager. `tests/live/run` runs it in the testbed; it needs nothing but a login.
 //!
 //! The services that it starts are this very binary: as `supervise NAME` and `yard` it plays steading's run lane, so that what
 //! systemd does with our units (escapes, readiness, descriptor store, yard) is seen from the inside.
@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
+use steading::doctor::{self, Outcome, Severity};
 use steading::error::Kind;
 use steading::resolve::Plan;
+use steading::state::Paths;
 use steading::sys::notify::{Notify, take_listen_fds};
 use steading::systemd::{self, JobResult, Manager, UnitOrigin, UnitStatus};
 use steading::unit::{self, UnitFile, Units};
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     match words.get(1).and_then(|word| word.to_str()) {
         Some("supervise") => return supervise(words.get(2).and_then(|word| word.to_str()).unwrap_or_default()),
         Some("yard") => return yard(),
+        Some("doctor") => return probe(words.get(3).and_then(|word| word.to_str()).unwrap_or_default()),
         _ => {}
     }
     let mut arguments = Arguments::from_args();
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         trial("a_name_is_free_ours_or_foreign", a_name_is_free_ours_or_foreign),
         trial("a_missing_and_a_masked_unit_are_told_apart", a_missing_and_a_masked_unit_are_told_apart),
         trial("the_user_lingers", the_user_lingers),
+        trial("the_doctor_finds_this_host_able", the_doctor_finds_this_host_able),
+        trial("the_doctor_notices_forbidden_namespaces", the_doctor_notices_forbidden_namespaces),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -73,6 +78,13 @@ fn supervise(name: &str) -> ExitCode {
 fn yard() -> ExitCode {
     Notify::from_env().unwrap().send("READY=1").unwrap();
     thread::sleep(Duration::from_secs(600));
+    ExitCode::SUCCESS
+}
+
+/// As `steading doctor --probe NAME` does.
+fn probe(name: &str) -> ExitCode {
+    let outcome = doctor::probe(name.parse().unwrap(), Paths::from_env().unwrap().data()).unwrap();
+    println!("{}", serde_json::to_string(&outcome).unwrap());
     ExitCode::SUCCESS
 }
 
@@ -192,6 +204,8 @@ fn rendered_units_live_a_whole_life() -> Result<(), Failed> {
         assert!(manager.enable(unit).await.unwrap());
         assert!(!manager.enable(unit).await.unwrap());
         assert_eq!(systemctl(&["is-enabled", unit]), "enabled");
+        let verdict = Command::new("systemd-analyze").args(["--user", "verify", unit, unit::YARD]).output().unwrap();
+        assert!(verdict.status.success() && verdict.stderr.is_empty(), "{}", String::from_utf8_lossy(&verdict.stderr));
 
         let mut said = Vec::new();
         let started = manager.start(unit, &mut |text| said.push(text.to_owned())).await.unwrap();
@@ -331,5 +345,35 @@ fn the_user_lingers() -> Result<(), Failed> {
     let name = nix::unistd::User::from_uid(uid.into()).unwrap().unwrap().name;
     let lingers = Path::new("/var/lib/systemd/linger").join(name).exists();
     assert_eq!(block(systemd::lingering(uid)), Some(lingers));
+    Ok(())
+}
+
+fn the_doctor_finds_this_host_able() -> Result<(), Failed> {
+    let paths = Paths::from_env().unwrap();
+    fs::create_dir_all(paths.data()).unwrap();
+    let before = fs::read_dir(paths.data()).unwrap().count();
+    let began = Instant::now();
+    let report = block(doctor::examine(Some(&paths)));
+    println!("{} checks in {} ms", report.findings.len(), began.elapsed().as_millis());
+    assert_eq!(fs::read_dir(paths.data()).unwrap().count(), before, "a probe left something behind");
+    for finding in &report.findings {
+        // Only some controllers reach the testbed.
+        let expected = if finding.name == "controllers" { Severity::Warning } else { Severity::Ok };
+        assert!(finding.severity <= expected, "{finding:?}");
+    }
+    assert!(report.finding("fuse-mount").unwrap().found.contains("protocol 7."));
+    Ok(())
+}
+
+/// The same user, in a unit that may not make namespaces.
+fn the_doctor_notices_forbidden_namespaces() -> Result<(), Failed> {
+    let out = Command::new("systemd-run")
+        .args(["--user", "--quiet", "--pipe", "--wait", "--property=RestrictNamespaces=yes"])
+        .arg(env::current_exe().unwrap())
+        .args(["doctor", "--probe", "userns"])
+        .output()
+        .unwrap();
+    let outcome: Outcome = serde_json::from_slice(&out.stdout).unwrap();
+    assert!(matches!(&outcome, Outcome::Fails { step, errno: 1, .. } if step == "make a user namespace"), "{outcome:?}");
     Ok(())
 }
