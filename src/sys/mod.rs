@@ -2,7 +2,13 @@
 //! path or the step it belongs to. No policy.
 #![allow(unsafe_code)]
 
+pub mod caps;
 pub mod file;
+pub mod fuse;
+pub mod mount;
+pub mod net;
 pub mod notify;
 pub mod process;
+pub mod seccomp;
 pub mod socket;
+pub mod space;

@@ -1,0 +1,1 @@
+//! Hostile recipes: errors are fine, panics are bugs.
