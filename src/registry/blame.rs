@@ -12,19 +12,14 @@ pub(super) struct Blame<'a> {
     reference: &'a Reference,
     /// What was to be done, e.g. `cannot get the manifest of`.
     what: String,
-    /// Advice for a refused login.
-    login: String,
+    /// The credential files name a helper.
+    helper: bool,
     faults: Vec<(Endpoint, Fault)>,
 }
 
 impl<'a> Blame<'a> {
     pub fn new(reference: &'a Reference, what: String, helper: bool) -> Self {
-        let host = &reference.registry;
-        let helper = if helper { " (credential helpers are not used: it must store the password itself)" } else { "" };
-        let login = format!(
-            "the repository may not exist, or be private: log in with `podman login {host}` or `docker login {host}`{helper}"
-        );
-        Blame { reference, what, login, faults: Vec::new() }
+        Blame { reference, what, helper, faults: Vec::new() }
     }
 
     /// Notes why `endpoint` did not do; gives the error when asking another makes no sense.
@@ -48,31 +43,46 @@ impl<'a> Blame<'a> {
 
     /// The error, when no endpoint did it.
     pub fn into_error(self) -> Error {
-        let Blame { reference, what, login, faults } = self;
+        let Blame { reference, what, helper, faults } = self;
         let why: Vec<String> = faults.iter().map(|(endpoint, fault)| format!("{endpoint}: {}", fault.why)).collect();
-        let why = why.join("; ");
         // The registry itself decides what kind of failure it is; its mirrors only know what they hold.
-        let Some((endpoint, fault)) = faults.into_iter().max_by_key(|(endpoint, _)| !endpoint.mirror) else {
+        let Some(own) = faults.iter().max_by_key(|(endpoint, _)| !endpoint.mirror) else {
             return Error::failed(format!("{what} `{reference}`"));
         };
-        let registry = &reference.registry;
-        let mirror = format!("[registry.\"{registry}\"] mirrors = [\"http://HOST:PORT\"]");
-        let (kind, hint) = match fault.class {
-            Class::Missing => (Kind::NotFound, format!("check the name and the tag at {registry}")),
-            Class::Denied => (Kind::Failed, login),
-            Class::Unreachable { .. } => {
-                (Kind::Failed, format!("is {endpoint} reachable from here? A mirror can be named in config.toml: {mirror}"))
-            }
-            Class::Limited { .. } => {
-                (Kind::Failed, format!("wait, log in to {registry}, or name a mirror in config.toml: {mirror}"))
-            }
-            Class::Passing { .. } => {
-                (Kind::Failed, format!("try again later, or name a mirror in config.toml: {mirror}; what was downloaded is kept"))
-            }
-            Class::Wrong | Class::Local(_) => (Kind::Failed, format!("nothing of it was kept; tell the operator of {endpoint}")),
+        let (kind, what) = match own.1.class {
+            Class::Missing => (Kind::NotFound, format!("no image `{reference}`")),
+            Class::Host => (Kind::HostCannot, format!("{what} `{reference}`")),
+            _ => (Kind::Failed, format!("{what} `{reference}`")),
         };
-        let what = if kind == Kind::NotFound { format!("no image `{reference}`") } else { format!("{what} `{reference}`") };
-        Error::new(kind, what).because(why).hint(fault.hint.unwrap_or(hint))
+        // But where the registry cannot be reached at all, help with the mirror that could have done it.
+        let close = |(_, fault): &&(Endpoint, Fault)| !matches!(fault.class, Class::Missing | Class::Unreachable { .. });
+        let helpful = match own.1.class {
+            Class::Unreachable { .. } => faults.iter().find(close).unwrap_or(own),
+            _ => own,
+        };
+        Error::new(kind, what).because(why.join("; ")).hint(advice(reference, helpful, helper))
+    }
+}
+
+fn advice(reference: &Reference, (endpoint, fault): &(Endpoint, Fault), helper: bool) -> String {
+    let registry = &reference.registry;
+    let mirror = format!("[registry.\"{registry}\"] mirrors = [\"http://HOST:PORT\"]");
+    match fault.class {
+        _ if fault.hint.is_some() => fault.hint.clone().unwrap_or_default(),
+        Class::Missing => format!("check the name and the tag at {registry}"),
+        Class::Denied => {
+            let host = &endpoint.account;
+            let helper = if helper { " (credential helpers are not used: it must store the password itself)" } else { "" };
+            format!(
+                "the repository may not exist, or be private: log in with `podman login {host}` or `docker login {host}`{helper}"
+            )
+        }
+        Class::Unreachable { .. } => format!("is {endpoint} reachable from here? A mirror can be named in config.toml: {mirror}"),
+        Class::Limited { .. } => format!("wait, log in to {}, or name a mirror in config.toml: {mirror}", endpoint.account),
+        Class::Passing { .. } => {
+            format!("try again later, or name a mirror in config.toml: {mirror}; what was downloaded is kept")
+        }
+        Class::Wrong | Class::Host | Class::Local(_) => format!("nothing of it was kept; tell the operator of {endpoint}"),
     }
 }
 
@@ -101,5 +111,8 @@ mod tests {
         assert_eq!(far.kind(), Kind::Failed);
         assert_eq!(far.to_string(), "cannot get the manifest of `docker.io/library/postgres:99`");
         assert!(far.find_hint().unwrap().contains("[registry.\"docker.io\"] mirrors"));
+        let login = error(Class::Denied, Class::Unreachable { silent: true });
+        assert!(login.find_hint().unwrap().contains("podman login 127.0.0.1:5000"), "{login:?}");
+        assert_eq!(error(Class::Wrong, Class::Host).kind(), Kind::HostCannot);
     }
 }

@@ -4,7 +4,6 @@ use super::auth::{self, Tokens};
 use super::credentials::Credentials;
 use super::retry::{Class, Fault, Tuning};
 use super::settings::{Endpoint, is_loopback};
-use crate::error::Error;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
@@ -191,8 +190,7 @@ impl Http {
             }
         }
         let client = builder.build().map_err(|error| {
-            Error::host("cannot make a secure connection from this host")
-                .because(root_cause(&error).0)
+            Fault::new(Class::Host, format!("no secure connection from this host: {}", root_cause(&error).0))
                 .hint("install the certificates of the public authorities (Debian: package `ca-certificates`)")
         })?;
         Ok(slot.get_or_init(|| client))
@@ -204,12 +202,8 @@ fn root_cause(error: &reqwest::Error) -> (String, Option<String>) {
     let mut tls = None;
     let mut root: &(dyn StdError + 'static) = error;
     loop {
-        // io::Error skips the error it carries when asked for its source.
-        let carried = root.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        if let Some(carried) = carried.and_then(|carried| carried.downcast_ref::<rustls::Error>()) {
-            tls = Some(carried.to_string());
-        } else if let Some(rustls) = root.downcast_ref::<rustls::Error>() {
-            tls = Some(rustls.to_string());
+        if let Some(text) = tls_failure(root) {
+            tls = Some(text);
         }
         match root.source() {
             Some(next) => root = next,
@@ -219,6 +213,14 @@ fn root_cause(error: &reqwest::Error) -> (String, Option<String>) {
     // reqwest's own Display shows the URL.
     let text = if std::ptr::addr_eq(root, error) { "the request failed".to_owned() } else { root.to_string() };
     (clean(&text), tls.map(|text| clean(&text)))
+}
+
+fn tls_failure(error: &(dyn StdError + 'static)) -> Option<String> {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return Some(tls.to_string());
+    }
+    // io::Error gives as its source not the error it carries but that one's source; and they are nested.
+    tls_failure(error.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
 #[derive(Deserialize)]

@@ -71,6 +71,8 @@ pub(super) enum Class {
     },
     /// The server cannot be trusted or understood; another endpoint may be better.
     Wrong,
+    /// This host lacks what is needed to ask there.
+    Host,
     /// This host's own trouble: no endpoint will do better.
     Local(Error),
 }
@@ -142,7 +144,7 @@ impl<'a> Attempts<'a> {
             Class::Unreachable { silent: true } => (self.tuning.tries.min(2), None),
             Class::Unreachable { silent: false } => (self.tuning.tries, None),
             Class::Passing { after } | Class::Limited { after } => (self.tuning.tries, *after),
-            Class::Missing | Class::Denied | Class::Wrong | Class::Local(_) => return Err(fault),
+            Class::Missing | Class::Denied | Class::Wrong | Class::Host | Class::Local(_) => return Err(fault),
         };
         if let Some(wait) = after.filter(|&wait| wait > self.tuning.longest_wait) {
             fault.why = format!("{}, and asks to wait {} s", fault.why, wait.as_secs());

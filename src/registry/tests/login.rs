@@ -166,3 +166,27 @@ async fn a_redirect_away_and_back_does_not_get_the_login_again() {
     let stolen: Vec<_> = server.seen().into_iter().filter(|request| request.target == "/stolen").collect();
     assert!(!stolen.is_empty() && stolen.iter().all(|request| request.header("authorization").is_none()));
 }
+
+#[tokio::test]
+async fn https_to_a_plain_port_is_not_tried_again_and_says_so() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // Ends with the test process; what it greets with is what servers of http say to a TLS greeting.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // All of the greeting: closing with bytes unread would be a reset, which is another failure.
+            let _ = stream.read(&mut [0; 8192]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let registry = format!("localhost:{}", address.port());
+    let client = client_mirrored(&registry, &[format!("https://{address}")]);
+    let dir = tempfile::tempdir().unwrap();
+    let image: Reference = format!("{registry}/{REPOSITORY}").parse().unwrap();
+    let error = client.download(&image, &layer_of(b"abc"), dir.path(), &Notes::default()).await.unwrap_err();
+    let causes = &error.causes()[0];
+    let mirror = causes.split(';').next().unwrap();
+    assert!(mirror.contains("InvalidContentType") && !mirror.contains("tries"), "{causes}");
+}
