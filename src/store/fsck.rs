@@ -82,22 +82,28 @@ impl Store {
             }
         }
         let mut slots = BTreeMap::new();
-        for digest in self.image_digests()? {
-            let index = match self.image(&digest) {
+        let images = self.image_digests()?;
+        let mut gone = HashSet::new();
+        for digest in &images {
+            let index = match self.image(digest) {
                 // Removed since it was listed.
                 Ok(None) => continue,
-                Ok(Some(index)) => self.check_image(&digest, index, &mut slots),
+                Ok(Some(index)) => self.check_image(digest, index, &mut slots),
                 Err(error) => Err(why(&error)),
             };
             if !check(format!("image {digest}"), index, &mut report) && repair {
-                self.discard(&digest)?;
+                self.discard(digest)?;
+                gone.insert(*digest);
             }
         }
-        for digest in self.references()?.into_keys().filter(|digest| !self.image_dir(digest).exists()) {
-            if repair {
+        for digest in self.references()?.into_keys() {
+            let dangling = images.binary_search(&digest).is_err();
+            if dangling {
+                report.damaged.push((format!("reference to {digest}"), "that image is not here".into()));
+            }
+            if repair && (dangling || gone.contains(&digest)) {
                 self.drop_references(&digest)?;
             }
-            report.damaged.push((format!("reference to {digest}"), "that image is not here".into()));
         }
         report.missing.sort_unstable();
         report.missing.dedup();

@@ -94,6 +94,8 @@ mod prune;
 mod recover;
 mod refs;
 mod root;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use fsck::FsckReport;
