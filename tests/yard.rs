@@ -13,7 +13,7 @@ mod manager;
 #[path = "yard/roles.rs"]
 mod roles;
 
-use ground::{FILES, Ground};
+use ground::{FILES, Ground, ask, finish, output};
 use libtest_mimic::{Arguments, Failed, Trial};
 use manager::Manager;
 use std::os::unix::fs::MetadataExt;
@@ -140,7 +140,7 @@ fn kills() -> Outcome {
     }
     check(manager.stored() == ["fuse", "u0-mnt", "u0-user"], format!("stored: {:?}", manager.stored()))?;
     check(load.try_wait()?.is_none(), "the load ended before the kills did")?;
-    let output = load.wait_with_output()?;
+    let output = finish(load)?;
     let rounds = String::from_utf8(output.stdout)?;
     check(output.status.success(), format!("the load failed: {rounds}"))?;
     check(rounds.trim().parse::<u32>()? >= 2, format!("the load did not read everything twice: {rounds}"))?;
@@ -151,7 +151,7 @@ fn overlay() -> Outcome {
     let ground = Ground::new()?;
     let image = ground.store("first")?;
     let _manager = Manager::start(&ground)?;
-    let output = ground.role("overlay", &[&image]).output()?;
+    let output = output(ground.role("overlay", &[&image]))?;
     let text = format!("{}{}", String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     check(output.status.success() && text.ends_with("all right\n"), text)?;
     // What the service wrote belongs to the user, outside.
@@ -163,7 +163,7 @@ fn second() -> Outcome {
     let ground = Ground::new()?;
     ground.store("first")?;
     let _manager = Manager::start(&ground)?;
-    let output = ground.role("serve", &[]).output()?;
+    let output = output(ground.role("serve", &[]))?;
     let text = String::from_utf8(output.stderr)?;
     check(!output.status.success() && text.contains("already runs"), text)?;
     ground.look("true").map(drop)
@@ -244,6 +244,13 @@ fn words_of_the_socket() -> Outcome {
     check(text == "error this yard speaks `steading-yard 1`\n", text)?;
     let text = ground.say("\0\u{1}")?;
     check(text.starts_with("error "), text)?;
+    if nix::unistd::geteuid().is_root() {
+        // Root may open the socket of anybody, and is a stranger all the same.
+        let text = ask(&ground.paths.yard_socket(), b"steading-yard 1\n")?;
+        check(text == "error this yard belongs to another user\n", text)?;
+    }
+    // Neither these nor one that says nothing keep others out.
+    let _silent = std::os::unix::net::UnixStream::connect(ground.paths.yard_socket())?;
     ground.look("true").map(drop)
 }
 

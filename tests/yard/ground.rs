@@ -9,11 +9,14 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use steading::image::Digest;
 use steading::state::Paths;
 
 /// Whom the yard belongs to when the tests run as root.
 const USER: u32 = 61234;
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Files in an image's `/data`, and their size.
 pub const FILES: u32 = 120;
 pub const FILE_SIZE: usize = 150_000;
@@ -44,7 +47,7 @@ pub fn allowed() -> Result<(), Failed> {
     let ground = Ground::new()?;
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", "exec 3<>/dev/fuse"]);
-    done(&ground.as_user(command).output()?).map(drop)
+    done(&output(ground.as_user(command))?).map(drop)
 }
 
 fn done(output: &Output) -> Result<String, Failed> {
@@ -53,6 +56,27 @@ fn done(output: &Output) -> Result<String, Failed> {
         true => Ok(text),
         false => Err(format!("{}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr)).into()),
     }
+}
+
+/// Waits for a child, but not for ever. Its output must fit into a pipe.
+///
+/// A reader whose request the server took and forgot cannot even be killed: it goes when the connection ends, so it is not
+/// waited for.
+pub fn finish(mut child: Child) -> Result<Output, Failed> {
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > end {
+            child.kill()?;
+            return Err(format!("it hangs: {child:?}").into());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(child.wait_with_output()?)
+}
+
+/// Runs a command to its end, see [`finish`].
+pub fn output(mut command: Command) -> Result<Output, Failed> {
+    finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
 }
 
 impl Ground {
@@ -106,7 +130,7 @@ impl Ground {
 
     /// Puts an image into the store; its directory's name.
     pub fn store(&self, name: &str) -> Result<String, Failed> {
-        done(&self.role("store", &[name]).output()?)?;
+        done(&output(self.role("store", &[name]))?)?;
         Ok(self.image_name(name))
     }
 
@@ -133,7 +157,7 @@ impl Ground {
 
     /// Joins the yard as a supervisor does and runs a shell script in the mount's root; its output.
     pub fn look(&self, script: &str) -> Result<String, Failed> {
-        done(&self.role("look", &[script]).output()?)
+        done(&output(self.role("look", &[script]))?)
     }
 
     /// A shell inside the yard that waits.
@@ -150,7 +174,7 @@ impl Ground {
 
     /// Sends a line to the server's socket; its answer.
     pub fn say(&self, line: &str) -> Result<String, Failed> {
-        done(&self.role("say", &[&hex(line)]).output()?)
+        done(&output(self.role("say", &[&hex(line)]))?)
     }
 
     /// Processes of this test, as the program's copy is only this test's.
@@ -196,7 +220,7 @@ impl Ground {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "shared", "sh", "-c", script, "sh"]);
         command.arg(self.root()).arg(&self.exe).arg(self.uid.to_string());
-        done(&command.output()?)
+        done(&output(command)?)
     }
 }
 
