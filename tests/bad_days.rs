@@ -17,7 +17,7 @@ fn user() -> Option<User> {
 fn nothing_installed(user: &User) {
     let services = user.sh("ls -A ~/.local/share/steading/services 2>/dev/null").out;
     assert!(services.lines().all(|line| line.starts_with('.')), "{services}");
-    assert_eq!(user.sh("ls -A ~/.config/systemd/user 2>/dev/null").out, "");
+    assert_eq!(user.sh("ls -A ~/.local/share/systemd/user 2>/dev/null").out, "");
     assert_eq!(user.sh("systemctl --user list-units --all --no-legend --plain 'redis@*' 'postgres@*' 'steading*'").out, "");
 }
 

@@ -33,7 +33,7 @@ fn whole_path(machine: &Machine, subuid: bool) {
     // It is a unit like any other.
     user.run(&["systemctl", "--user", "is-active", name]).ok();
     user.run(&["systemctl", "--user", "is-enabled", name]).ok();
-    let unit_file = format!(".config/systemd/user/{name}.service");
+    let unit_file = format!(".local/share/systemd/user/{name}.service");
     user.run(&["systemd-analyze", "--user", "verify", &unit_file]).ok();
     assert!(
         user.sh(&format!("journalctl --user -u {name} --no-pager"))

@@ -17,23 +17,44 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule { words: &["reqwest"], allowed: &["registry"], among: &[], why: "HTTP is the matter of registry/" },
     Rule { words: &["zbus"], allowed: &["systemd"], among: &[], why: "D-Bus is the matter of systemd/" },
-    Rule { words: &["clap", "clap_complete", "clap_mangen", "indicatif"], allowed: &["cli"], among: &[], why: "the command line is the matter of cli/" },
-    Rule { words: &["println!", "eprintln!", "print!", "eprint!", "dbg!"], allowed: &["cli"], among: &[], why: "only cli/ prints" },
+    Rule {
+        words: &["clap", "clap_complete", "clap_mangen", "indicatif"],
+        allowed: &["cli"],
+        among: &[],
+        why: "the command line is the matter of cli/",
+    },
+    Rule {
+        words: &["println!", "eprintln!", "print!", "eprint!", "dbg!"],
+        allowed: &["cli"],
+        among: &[],
+        why: "only cli/ prints",
+    },
     Rule { words: &["unsafe"], allowed: &["sys"], among: &[], why: "unsafe code lives in sys/" },
     Rule {
         words: &["tokio", "futures_util", "async"],
         allowed: &[],
-        among: &["runtime", "rootfs", "yard", "ready", "sys", "spec", "idmap", "layer", "store", "image", "recipe", "catalog", "resolve", "unit", "state"],
+        among: &[
+            "runtime", "rootfs", "yard", "ready", "sys", "spec", "idmap", "layer", "store", "image", "recipe", "catalog",
+            "resolve", "unit", "state",
+        ],
         why: "the run lane and what it uses have no event loop",
     },
     Rule { words: &["fuser"], allowed: &["yard", "rootfs"], among: &[], why: "FUSE is the matter of yard/ and rootfs/" },
     Rule {
         words: &["crate::registry", "crate::systemd", "crate::service", "crate::cli"],
         allowed: &[],
-        among: &["runtime", "rootfs", "yard", "ready", "sys", "spec", "idmap", "layer", "store", "image", "recipe", "catalog", "resolve", "unit"],
+        among: &[
+            "runtime", "rootfs", "yard", "ready", "sys", "spec", "idmap", "layer", "store", "image", "recipe", "catalog",
+            "resolve", "unit",
+        ],
         why: "these modules lie below the use cases",
     },
-    Rule { words: &["process::exit", "env::args()", "env::vars()"], allowed: &[], among: &[], why: "they skip destructors, or panic on bytes that are not UTF-8" },
+    Rule {
+        words: &["process::exit", "env::args()", "env::vars()"],
+        allowed: &[],
+        among: &[],
+        why: "they skip destructors, or panic on bytes that are not UTF-8",
+    },
 ];
 
 /// `config.toml` has a table for registries, whose type lives there.

@@ -9,12 +9,13 @@ use crate::resolve::Protocol;
 use crate::sys::process::{copy_fd, pidfd};
 use crate::sys::seccomp::{self, Answer, Call};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, SockType, getsockopt, sockopt};
 use nix::sys::stat::fstat;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 /// System calls that are notified.
@@ -28,13 +29,15 @@ const MOST_OTHERS: usize = 16;
 pub(super) struct Handover {
     published: Vec<Published>,
     listening: Vec<bool>,
+    /// Which process got each socket last, and at which descriptor.
+    holders: Vec<Option<(Pid, RawFd)>>,
     others: Vec<u16>,
 }
 
 impl Handover {
     pub(super) fn new(published: Vec<Published>) -> Self {
-        let listening = vec![false; published.len()];
-        Handover { published, listening, others: Vec::new() }
+        let (listening, holders) = (vec![false; published.len()], vec![None; published.len()]);
+        Handover { published, listening, holders, others: Vec::new() }
     }
 
     /// Whether the service listens on every published TCP port (and bound every UDP one).
@@ -77,8 +80,9 @@ impl Handover {
     fn on_bind(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
         let Ok(fd) = RawFd::try_from(call.args[0]) else { return Answer::Continue };
         // What cannot be read or is no IP address is the kernel's to judge.
-        let Some(port) = read_port(call.pid, call.args[1], call.args[2]) else { return Answer::Continue };
-        let Some(theirs) = caller_fd(call.pid, fd) else { return Answer::Continue };
+        let Some((family, port)) = read_address(call.pid, call.args[1], call.args[2]) else { return Answer::Continue };
+        let Some(caller) = leader(call.pid) else { return Answer::Continue };
+        let Some(theirs) = process_fd(caller, fd) else { return Answer::Continue };
         if !seccomp::is_waiting(listener, call.id) {
             return Answer::Continue;
         }
@@ -94,6 +98,9 @@ impl Handover {
             }
             return Answer::Continue;
         };
+        if !suits(self.published[index].port.host, family, &theirs) || self.holds_already(index, caller, fd) {
+            return Answer::Continue;
+        }
         let socket = &self.published[index].socket;
         // O_NONBLOCK belongs to the open file, which replaces theirs; FD_CLOEXEC to the descriptor.
         if let Err(errno) = copy_status_flags(&theirs, socket) {
@@ -101,6 +108,7 @@ impl Handover {
         }
         match seccomp::replace_fd(listener, call.id, socket.as_fd(), fd, is_close_on_exec(call.pid, fd)) {
             Ok(()) => {
+                self.holders[index] = Some((caller, fd));
                 if protocol == Protocol::Udp {
                     self.listening[index] = true;
                 }
@@ -114,22 +122,43 @@ impl Handover {
         if self.all_listening() {
             return Answer::Continue;
         }
-        if let Some(theirs) = RawFd::try_from(call.args[0]).ok().and_then(|fd| caller_fd(call.pid, fd))
+        let fd = RawFd::try_from(call.args[0]).ok();
+        if let Some(theirs) = fd.and_then(|fd| process_fd(leader(call.pid)?, fd))
             && seccomp::is_waiting(listener, call.id)
-            && let Ok(stat) = fstat(&theirs)
+            && let Some(index) = self.published.iter().position(|published| is_same(&published.socket, &theirs))
         {
-            // Two descriptors of one socket have one inode on sockfs.
-            let same = |published: &Published| fstat(&published.socket).is_ok_and(|own| own.st_ino == stat.st_ino);
-            if let Some(index) = self.published.iter().position(same) {
-                self.listening[index] = true;
-            }
+            self.listening[index] = true;
         }
         Answer::Continue
     }
+
+    /// Whether the process has the socket at another descriptor already. A server that listens on 0.0.0.0 and on :: gets it
+    /// once: after one connection it would see both ready, and wait for ever in the second accept(2).
+    fn holds_already(&self, index: usize, caller: Pid, fd: RawFd) -> bool {
+        self.holders[index].is_some_and(|(pid, held)| {
+            pid == caller
+                && held != fd
+                && process_fd(pid, held).is_some_and(|theirs| is_same(&self.published[index].socket, &theirs))
+        })
+    }
 }
 
-/// The port of the socket address at `address` of process `pid`, if it is one of IPv4 or IPv6.
-fn read_port(pid: i32, address: u64, length: u64) -> Option<u16> {
+/// Whether a socket of `family` may become the one on `host`. A dual-stack IPv6 socket expects IPv4 clients too; one of
+/// IPv6 only has an IPv4 sibling, which is the one to replace.
+fn suits(host: SocketAddr, family: AddressFamily, theirs: &OwnedFd) -> bool {
+    match host {
+        SocketAddr::V4(_) => family == AddressFamily::Inet || !getsockopt(theirs, sockopt::Ipv6V6Only).unwrap_or(true),
+        SocketAddr::V6(_) => true,
+    }
+}
+
+/// Two descriptors of one socket have one inode on sockfs.
+fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {
+    matches!((fstat(a), fstat(b)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// Family and port of the socket address at `address` of process `pid`, if it is one of IPv4 or IPv6.
+fn read_address(pid: i32, address: u64, length: u64) -> Option<(AddressFamily, u16)> {
     // Family and port lie in the first four bytes of sockaddr_in and sockaddr_in6 alike (ip(7), ipv6(7)).
     let (address, length) = (usize::try_from(address).ok()?, usize::try_from(length).ok()?);
     let mut bytes = [0_u8; 4];
@@ -138,17 +167,23 @@ fn read_port(pid: i32, address: u64, length: u64) -> Option<u16> {
     }
     let remote = [RemoteIoVec { base: address, len: bytes.len() }];
     let read = process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(&mut bytes)], &remote).ok()?;
-    let family = i32::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
-    let is_ip = read == bytes.len() && (family == libc::AF_INET || family == libc::AF_INET6);
-    is_ip.then(|| u16::from_be_bytes([bytes[2], bytes[3]]))
+    let family = match i32::from(u16::from_ne_bytes([bytes[0], bytes[1]])) {
+        libc::AF_INET => AddressFamily::Inet,
+        libc::AF_INET6 => AddressFamily::Inet6,
+        _ => return None,
+    };
+    (read == bytes.len()).then(|| (family, u16::from_be_bytes([bytes[2], bytes[3]])))
 }
 
-/// A copy of descriptor `fd` of the process that thread `tid` belongs to.
-fn caller_fd(tid: i32, fd: RawFd) -> Option<OwnedFd> {
-    // pidfd_open(2) takes thread group leaders only (before Linux 6.9).
+/// The process that thread `tid` belongs to. pidfd_open(2) takes thread group leaders only (before Linux 6.9).
+fn leader(tid: i32) -> Option<Pid> {
     let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()?;
-    copy_fd(pidfd(Pid::from_raw(leader)).ok()?.as_fd(), fd).ok()
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok().map(Pid::from_raw)
+}
+
+/// A copy of descriptor `fd` of `process`.
+fn process_fd(process: Pid, fd: RawFd) -> Option<OwnedFd> {
+    copy_fd(pidfd(process).ok()?.as_fd(), fd).ok()
 }
 
 fn is_close_on_exec(tid: i32, fd: RawFd) -> bool {

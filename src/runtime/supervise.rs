@@ -144,6 +144,8 @@ impl<'a> Supervisor<'a> {
         self.tell("STATUS=Starting");
         loop {
             if let Some(ending) = self.ending {
+                // systemd shows the last text until the next start.
+                self.tell("STATUS=");
                 return match self.failure.take() {
                     Some(error) => Err(error),
                     None => Ok(ending),
