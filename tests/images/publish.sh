@@ -9,20 +9,20 @@
 # push IMAGE REPOSITORY:TAG FORMAT [OPTION...]: from buildah's storage to the registry.
 push() {
     skopeo copy --quiet --insecure-policy --dest-tls-verify=false --format "$3" "${@:4}" \
-        "containers-storage:[$STORAGE_DRIVER@$work/containers/storage+$work/run-containers/storage]localhost/$1:latest" \
-        "docker://$registry/library/$2"
+        "containers-storage:localhost/$1:latest" "docker://$registry/$2"
 }
 
-# push_index IMAGE REPOSITORY:TAG FORMAT: as an index with an amd64 and an arm64 entry.
+# push_index IMAGE NAME:TAG FORMAT: as an index with an amd64 and an arm64 entry. As with the official images, each
+# platform's own image can be had from a repository of its own.
 push_index() {
-    local layout=$work/layout-$1
-    skopeo copy --quiet --insecure-policy --format oci \
-        "containers-storage:[$STORAGE_DRIVER@$work/containers/storage+$work/run-containers/storage]localhost/$1:latest" \
-        "oci:$layout:amd64"
+    local layout=$work/layout-$1 amd64=docker://$registry/amd64/$2 arm64=docker://$registry/arm64v8/$2
+    push "$1" "amd64/$2" "$3"
+    skopeo copy --quiet --insecure-policy --src-tls-verify=false --format oci "$amd64" "oci:$layout:amd64"
     umoci config --image "$layout:amd64" --tag arm64 --architecture arm64 --no-history
+    skopeo copy --quiet --insecure-policy --dest-tls-verify=false --format "$3" "oci:$layout:arm64" "$arm64"
     buildah manifest create "index-$1" > /dev/null
-    buildah manifest add "index-$1" "oci:$layout:amd64" > /dev/null
-    buildah manifest add "index-$1" "oci:$layout:arm64" > /dev/null
+    buildah manifest add --tls-verify=false "index-$1" "$amd64" > /dev/null
+    buildah manifest add --tls-verify=false "index-$1" "$arm64" > /dev/null
     buildah manifest push --quiet --all --tls-verify=false --signature-policy policy.json --format "$3" \
         "index-$1" "docker://$registry/library/$2" > /dev/null
 }
@@ -46,16 +46,16 @@ publish() {
     mkdir registry
     start_registry "$work/registry"
     # The base goes first, as gzip: whoever comes later finds its blob there and shares it.
-    push base debian:bookworm-slim oci
+    push base library/debian:bookworm-slim oci
     push_index postgres-14 postgres:14 oci
     tag postgres:14 "$pg14_version" 14-bookworm "$pg14_version-bookworm"
     push_index postgres-15 postgres:15 v2s2
     tag postgres:15 "$pg15" 15-bookworm "$pg15-bookworm"
-    push redis "redis:$redis" oci --dest-compress-format zstd
+    push redis "library/redis:$redis" oci --dest-compress-format zstd
     tag "redis:$redis" 7 7.0 7-bookworm
-    push nginx "nginx:$nginx" v2s2
+    push nginx "library/nginx:$nginx" v2s2
     tag "nginx:$nginx" 1.22 1 1.22-bookworm
-    push busybox busybox:latest v2s2
+    push busybox library/busybox:latest v2s2
     tag busybox:latest 1
     stop_registry
     # Left behind by finished uploads.
