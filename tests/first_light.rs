@@ -28,6 +28,9 @@ fn whole_path(machine: &Machine, subuid: bool) {
     // The main promise.
     let version = sql(&user, name, "select version()");
     assert!(version.starts_with("PostgreSQL 14."), "{version}");
+    // The server sees real addresses, so it must not trust those of the host.
+    let wrong = user.sh(&format!("PGPASSWORD=wrong psql -h 127.0.0.1 -p {port} -U postgres -w -c 'select 1'"));
+    assert!(wrong.code != 0 && wrong.err.contains("password authentication failed"), "{wrong:?}");
     sql(&user, name, "create table t (x int); insert into t select generate_series(1, 1000)");
 
     // It is a unit like any other.

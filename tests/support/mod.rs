@@ -97,7 +97,7 @@ impl Machine {
         let name = format!("t{number}");
         let drop_range = if subuid { "true" } else { "sed -i '/^'$n:/d /etc/subuid /etc/subgid" };
         self.root(&format!(
-            "set -e; n={name}; useradd --create-home --shell /bin/bash $n; {drop_range}; loginctl enable-linger $n; \
+            "set -e; exec 9>/run/lock/test-users; flock 9; n={name}; useradd --create-home --shell /bin/bash $n; {drop_range}; exec 9>&-; loginctl enable-linger $n; \
              for i in $(seq 200); do [ -S /run/user/$(id -u $n)/bus ] && exit 0; sleep 0.05; done; exit 1"
         ))
         .ok();
@@ -160,7 +160,7 @@ impl User {
                ! -path '*/.config/steading' ! -path '*/.config/steading/config.toml' ! -path \"$XDG_RUNTIME_DIR/systemd/*\" 2>/dev/null; \
              systemctl --user list-units --all --no-legend --plain 'steading*' '*@*.service' | grep -v -e ' app' -e ' background' ; \
              pgrep -u $(id -u) -a steading; pgrep -u $(id -u) -a postgres; pgrep -u $(id -u) -a redis; \
-             cat /proc/[0-9]*/mountinfo 2>/dev/null | grep -i steading | sort -u; true",
+             cat /proc/[0-9]*/mountinfo 2>/dev/null | sed s/steading-test//g | grep -i steading | sort -u; true",
         )
         .ok()
     }
@@ -171,7 +171,7 @@ impl Drop for User {
         let name = &self.name;
         let script = format!(
             "loginctl disable-linger {name}; loginctl terminate-user {name}; \
-             for i in $(seq 100); do pgrep -u {name} >/dev/null || break; sleep 0.05; done; userdel --remove --force {name}"
+             for i in $(seq 100); do pgrep -u {name} >/dev/null || break; sleep 0.05; done; flock /run/lock/test-users userdel --remove --force {name}"
         );
         drop(self.machine.root(&script));
     }
