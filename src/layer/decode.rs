@@ -104,7 +104,7 @@ pub(super) fn decode<T>(
             }
             hasher.finish()
         });
-        scope.spawn(move || {
+        let feeder = scope.spawn(move || {
             let counted = Counted { inner: blob, reporter, transfer };
             let fed = reader(counted, compression).and_then(|mut reader| feed(&mut *reader, most, &to_body, &to_hash));
             if let Err(error) = fed {
@@ -119,9 +119,12 @@ pub(super) fn decode<T>(
         });
         // Without a reader the writer stops at its next chunk, and then the hasher.
         drop(pipe);
-        let value = result?;
-        let digest = hash.join().map_err(|_| Error::failed("the thread that hashes the layer died"))?;
-        Ok((value, digest))
+        // Both are joined before anything returns, so that not even a panic of a decoder gets out of here.
+        let (fed, digest) = (feeder.join(), hash.join());
+        let (Ok(()), Ok(digest)) = (fed, digest) else {
+            return Err(Error::failed("the decoder of the layer crashed"));
+        };
+        Ok((result?, digest))
     })
 }
 

@@ -22,10 +22,10 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_layer_bytes: 64 << 30,
-            max_entries: 4_000_000,
+            max_entries: 2_000_000,
             max_path: 4096,
             max_header_bytes: 1 << 20,
-            max_metadata_bytes: 1 << 30,
+            max_metadata_bytes: 512 << 20,
             max_extents: 1 << 20,
         }
     }

@@ -53,10 +53,10 @@ impl Store {
         self.root.join("images").join(format!("sha256-{}", digest.hex()))
     }
 
-    /// Whether the image is here and its index can be opened.
+    /// Whether the image is here and can be opened.
     #[must_use]
     pub fn has_image(&self, digest: &Digest) -> bool {
-        matches!(Index::open_file(&self.image_dir(digest).join("index"), Content::Image), Ok(Some(_)))
+        matches!(self.image(digest), Ok(Some(_)))
     }
 
     /// The index of an image; `None` when it is not here. While the index lives, prune keeps what it refers to.

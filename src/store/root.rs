@@ -9,6 +9,7 @@ use crate::layer::{self, Limits};
 use crate::report::Reporter;
 use crate::resolve::PlanLayer;
 use crate::sys::file::{self, Lock, LockMode, TEMP_PREFIX};
+use crate::sys::sync;
 use nix::errno::Errno;
 use serde::Deserialize;
 use std::fs::{self, OpenOptions};
@@ -114,7 +115,8 @@ impl Store {
         for shard in 0..=255_u8 {
             file::create_dir_all(&self.root.join(format!("objects/{shard:02x}")), 0o700)?;
         }
-        // The last, so that a store with it is whole.
+        // The last, on the disk too, so that a store with it is whole.
+        sync::file_system_of(&self.root)?;
         file::write_atomic(&self.root.join("format"), FORMAT.as_bytes(), 0o600)
     }
 

@@ -295,3 +295,55 @@ fn a_full_disk_says_so_and_leaves_the_store_whole() {
         cannot("a mount namespace needs root");
     }
 }
+
+/// Not a test of its own: the process that [`a_killed_import_leaves_a_clean_store`] kills.
+#[test]
+#[ignore = "run by another test"]
+fn import_until_killed() {
+    let dir = std::path::PathBuf::from(std::env::var_os("STEADING_TEST_DIR").unwrap());
+    let store = Store::open(&dir.join("store")).unwrap();
+    for round in 0.. {
+        let files: Vec<String> = (0..200).map(|nth| format!("f {round}-{nth}={round}{nth}{}", "x".repeat(nth * 100))).collect();
+        let big = format!("f {round}-big={round}{}", "y".repeat(3 << 20));
+        let lines: Vec<&str> = files.iter().map(String::as_str).chain([big.as_str()]).collect();
+        let (tar, blob) = (tar_of(&lines), dir.join("blob"));
+        fs::write(&blob, &tar).unwrap();
+        let diff_id = Digest::of(&tar);
+        let layer = PlanLayer { digest: diff_id, size: tar.len() as u64, media_type: TAR.into(), diff_id };
+        store.import(&layer, &blob, &Limits::default(), &Silent).unwrap();
+        let config = config_of(&[diff_id]);
+        let digest = Digest::of(config.as_bytes());
+        let (manifest, config) = (config.as_bytes(), config.as_bytes());
+        let reference = Some("some/image:latest");
+        store.commit_image(&ImageRecord { digest, manifest, config, diff_ids: &[diff_id], reference }).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_import_leaves_a_clean_store() {
+    let fixture = Fixture::new();
+    let exe = std::env::current_exe().unwrap();
+    for turn in 0..12 {
+        let mut child = std::process::Command::new(&exe)
+            .args(["--exact", "store::tests::life::import_until_killed", "--ignored", "--quiet"])
+            .env("STEADING_TEST_DIR", fixture.dir.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20 + 23 * turn));
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = Store::open(fixture.store.root()).unwrap();
+        let report = store.fsck(false, &Silent).unwrap();
+        assert!(report.is_clean() && report.foreign.is_empty(), "turn {turn}: {report:?}");
+        for image in store.images().unwrap() {
+            store.image(&image.digest).unwrap().unwrap().check().unwrap();
+        }
+    }
+    assert!(!fixture.store.images().unwrap().is_empty(), "no turn got as far as an image");
+    fixture.store.prune().unwrap();
+    let report = fixture.store.fsck(true, &Silent).unwrap();
+    assert!(report.is_clean() && report.orphans == 0 && report.leftovers == 0, "{report:?}");
+}
