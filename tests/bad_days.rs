@@ -51,7 +51,7 @@ fn a_taken_port_says_by_whom_and_proposes_another() {
     let mut line = String::new();
     BufReader::new(holder.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
     assert_eq!(line, "up\n");
-    let publish = format!("db=127.0.0.1:{port}");
+    let publish = format!("redis=127.0.0.1:{port}");
     clear(user.steading(&["install", "redis@7", "--port", &publish]), 1, &[&port, "perl", "--port"]);
     nothing_installed(&user);
     interrupt(&mut holder);
@@ -109,7 +109,7 @@ fn a_wrong_byte_in_a_layer_is_found() {
     nothing_installed(&user);
     // Nothing wrong stays behind to be believed later: from a good mirror it works.
     user.mirror(support::MIRROR);
-    user.steading(&["install", "redis@7", "--port", &format!("db={}", user.free_port())]).ok();
+    user.steading(&["install", "redis@7", "--port", &format!("redis={}", user.free_port())]).ok();
     assert!(user.steading(&["fsck"]).code == 0);
     user.steading(&["remove", "--purge", "redis@7"]).ok();
 }
@@ -125,7 +125,7 @@ fn a_full_disk_is_said_and_leaves_nothing() {
     let args: Vec<&str> = full.iter().map(String::as_str).collect();
     let done = user.run(&args);
     user.machine.root(&format!("umount {place} && rmdir {place}")).ok();
-    clear(done, 1, &["space"]);
+    clear(done, 1, &["too full", "MB are free"]);
     nothing_installed(&user);
 }
 

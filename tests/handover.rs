@@ -20,7 +20,7 @@ fn no_client_is_refused_over_restarts_and_crashes() {
     for machine in support::machines() {
         let user = machine.user(false);
         let port = user.free_port().to_string();
-        user.steading(&["install", "redis@7", "--port", &format!("db={port}")]).ok();
+        user.steading(&["install", "redis@7", "--port", &format!("redis={port}")]).ok();
         let client =
             user.command(&["perl", "-e", CLIENTS, &port, "4"]).stdout(std::process::Stdio::piped()).spawn().expect("clients");
         for _ in 0..4 {
@@ -48,7 +48,7 @@ fn two_of_one_kind_do_not_meet() {
     let user = machine.user(false);
     for (name, value) in [("one", "1"), ("two", "2")] {
         let port = user.free_port().to_string();
-        user.steading(&["install", "redis@7", "--name", name, "--port", &format!("db={port}")]).ok();
+        user.steading(&["install", "redis@7", "--name", name, "--port", &format!("redis={port}")]).ok();
         user.sh(&format!(
             "exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'SET k {value}\\r\\n' >&3; read -r line <&3; [ \"$line\" = $'+OK\\r' ]"
         ))

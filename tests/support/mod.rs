@@ -98,7 +98,7 @@ impl Machine {
         let drop_range = if subuid { "true" } else { "sed -i '/^'$n:/d /etc/subuid /etc/subgid" };
         self.root(&format!(
             "set -e; exec 9>/run/lock/test-users; flock 9; n={name}; useradd --create-home --shell /bin/bash $n; {drop_range}; exec 9>&-; loginctl enable-linger $n; \
-             for i in $(seq 200); do [ -S /run/user/$(id -u $n)/bus ] && exit 0; sleep 0.05; done; exit 1"
+             for i in $(seq 600); do [ -S /run/user/$(id -u $n)/bus ] && exit 0; sleep 0.05; done; exit 1"
         ))
         .ok();
         let user = User { machine: self.clone(), name };
