@@ -95,9 +95,11 @@ impl Machine {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = (u64::from(std::process::id()) * 64 + u64::from(NEXT.fetch_add(1, Ordering::Relaxed))) % 1_000_000;
         let name = format!("t{number}");
+        // An id that no former user had: logind takes its time to let go of one.
+        let uid = 10_000 + number % 50_000;
         let drop_range = if subuid { "true" } else { "sed -i '/^'$n:/d /etc/subuid /etc/subgid" };
         self.root(&format!(
-            "set -e; exec 9>/run/lock/test-users; flock 9; n={name}; useradd --create-home --shell /bin/bash $n; {drop_range}; exec 9>&-; loginctl enable-linger $n; \
+            "set -e; exec 9>/run/lock/test-users; flock 9; n={name}; useradd --uid {uid} --create-home --shell /bin/bash $n; {drop_range}; exec 9>&-; loginctl enable-linger $n; \
              for i in $(seq 600); do [ -S /run/user/$(id -u $n)/bus ] && exit 0; sleep 0.05; done; exit 1"
         ))
         .ok();
