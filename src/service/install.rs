@@ -215,7 +215,9 @@ impl Work {
     async fn roll_back(mut self, context: &Context) {
         let Some((name, lock)) = self.name.take() else { return };
         let touched = self.steps.units();
-        context.reporter.step(&format!("taking back the install of {name}"));
+        if !self.steps.is_empty() {
+            context.reporter.step(&format!("taking back the install of {name}"));
+        }
         let warn = |result: Result<()>| {
             if let Err(error) = result {
                 let causes = error.causes();

@@ -80,6 +80,7 @@ pub async fn remove(context: &Context, name: &ServiceName, purge: bool) -> Resul
     }
     if services.names()?.is_empty() {
         remove_empty_unit_dirs(&units.dir)?;
+        remove_empty_unit_dirs(&context.paths.user_config_units())?;
         if purge && services.kept()?.is_empty() {
             remove_tree(&context.paths.downloads())?;
         }
@@ -123,10 +124,12 @@ async fn remove_unused_image(context: &Context, digest: &Digest) -> Result<Optio
     let (digest, root) = (*digest, context.paths.store());
     let removed = pull::in_background(move || {
         store.remove_image(&digest)?;
-        store.prune()?;
+        // With the last image the store goes as a whole, which is much quicker than to prune it.
         if store.images()?.is_empty() {
             drop(store);
             remove_tree(&root)?;
+        } else {
+            store.prune()?;
         }
         Ok(digest)
     })
