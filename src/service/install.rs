@@ -142,7 +142,7 @@ impl Work {
         let plan = make_plan(context, request, &selected, &image, &name)?;
         check_volumes(&plan)?;
         ports::check(&plan, &services)?;
-        let store = pull::open_store(context)?;
+        let store = pull::open_store(context, &image)?;
         pull::pull(context, &client, &store, &image).await?;
         self.apply(context, &plan, &store).await?;
 
@@ -241,6 +241,9 @@ impl Work {
                 }
             }
             warn(units.remove_shared_if_unused(context).await);
+            if !touched.is_empty() {
+                warn(units.tidy());
+            }
         }
         warn(shared.map(drop));
         if self.fresh {
