@@ -45,6 +45,9 @@ const STYLES: Styles = Styles::styled()
 #[command(after_help = "Examples:\n  steading install postgres@14\n  psql \"$(steading url postgres@14)\"\n  \
     systemctl --user status postgres@14")]
 pub(crate) struct Cli {
+    /// No progress, only results, warnings and errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     verb: Verb,
 }

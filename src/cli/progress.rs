@@ -16,6 +16,8 @@ pub(crate) enum Progress {
     Bars(Bars),
     /// Lines, for logs and pipes.
     Lines(Lines),
+    /// Warnings only.
+    Silent,
 }
 
 impl Progress {
@@ -23,6 +25,11 @@ impl Progress {
     pub(crate) fn new() -> Arc<Progress> {
         let terminal = std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         Arc::new(if terminal { Progress::Bars(Bars::default()) } else { Progress::Lines(Lines::default()) })
+    }
+
+    /// Nothing but warnings.
+    pub(crate) fn silent() -> Arc<Progress> {
+        Arc::new(Progress::Silent)
     }
 
     /// Takes bars off the terminal; what is printed next stands below the finished steps.
@@ -40,6 +47,7 @@ impl Reporter for Progress {
         match self {
             Progress::Bars(bars) => bars.step(text),
             Progress::Lines(_) => printer::note(text),
+            Progress::Silent => {}
         }
     }
 
@@ -47,6 +55,7 @@ impl Reporter for Progress {
         match self {
             Progress::Bars(bars) => bars.transfer(name, total),
             Progress::Lines(lines) => lines.transfer(name, total),
+            Progress::Silent => 0,
         }
     }
 
@@ -58,6 +67,7 @@ impl Reporter for Progress {
                     transfer.done += bytes;
                 }
             }
+            Progress::Silent => {}
         }
     }
 
@@ -74,6 +84,7 @@ impl Reporter for Progress {
                     printer::note(&transfer.end());
                 }
             }
+            Progress::Silent => {}
         }
     }
 
@@ -81,7 +92,7 @@ impl Reporter for Progress {
         let text = format!("warning: {text}");
         match self {
             Progress::Bars(bars) => bars.multi.suspend(|| printer::note(&text)),
-            Progress::Lines(_) => printer::note(&text),
+            Progress::Lines(_) | Progress::Silent => printer::note(&text),
         }
     }
 }

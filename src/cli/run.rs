@@ -22,7 +22,7 @@ pub enum Role {
     Supervise(ServiceName),
     /// Run lane: the yard.
     Yard,
-    /// Run lane: a command inside a running service (`exec`, `shell`).
+    /// What enters namespaces and so needs one thread: a command inside a running service, a probe of doctor.
     Enter(Line),
     /// Everything else.
     Verb(Line),
@@ -38,6 +38,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Role, ExitCode
             Verb::Supervise(of) => Role::Supervise(of.name),
             Verb::Yard => Role::Yard,
             Verb::Exec(_) | Verb::Shell(_) => Role::Enter(Line(cli)),
+            Verb::Doctor(ref doctor) if doctor.is_probe() => Role::Enter(Line(cli)),
             _ => Role::Verb(Line(cli)),
         }),
         Err(error) => {
@@ -73,7 +74,7 @@ impl App {
     }
 }
 
-/// Carries out `exec` and `shell`, which enter namespaces and so need a process with one thread.
+/// Carries out `exec`, `shell` and probes, which enter namespaces and so need a process with one thread.
 ///
 /// # Errors
 /// Those of the verb.
@@ -81,6 +82,11 @@ pub fn in_run_lane(line: Line) -> Result<ExitCode> {
     match line.0.verb {
         Verb::Exec(verb) => verb.run(),
         Verb::Shell(verb) => verb.run(),
+        Verb::Doctor(verb) => {
+            let app = App { printer: Printer::new(), progress: Progress::silent() };
+            let code = verb.run_probe(&app)?;
+            app.printer.finish().map(|()| code)
+        }
         _ => Err(Error::usage("this verb does not enter a service")),
     }
 }
@@ -90,7 +96,7 @@ pub fn in_run_lane(line: Line) -> Result<ExitCode> {
 /// # Errors
 /// Those of the verb.
 pub fn install_lane(line: Line) -> Result<ExitCode> {
-    let app = App { printer: Printer::new(), progress: Progress::new() };
+    let app = App { printer: Printer::new(), progress: if line.0.quiet { Progress::silent() } else { Progress::new() } };
     // One thread for everything that waits; unpacking has threads of its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Error::failed("cannot start the event loop").because(error))?;

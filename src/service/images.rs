@@ -39,7 +39,7 @@ pub async fn pull_image(context: &Context, reference: &Reference) -> Result<Dige
     let client = Client::new(context.settings.registry.clone())?;
     context.reporter.step(&format!("looking up {reference}"));
     let image = client.resolve(reference, &Platform::host(), &*context.reporter).await?;
-    let store = pull::open_store(context)?;
+    let store = pull::open_store(context, &image)?;
     pull::pull(context, &client, &store, &image).await?;
     Ok(image.digest)
 }

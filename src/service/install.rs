@@ -142,7 +142,7 @@ impl Work {
         let plan = make_plan(context, request, &selected, &image, &name)?;
         check_volumes(&plan)?;
         ports::check(&plan, &services)?;
-        let store = pull::open_store(context)?;
+        let store = pull::open_store(context, &image)?;
         pull::pull(context, &client, &store, &image).await?;
         self.apply(context, &plan, &store).await?;
 
@@ -215,7 +215,9 @@ impl Work {
     async fn roll_back(mut self, context: &Context) {
         let Some((name, lock)) = self.name.take() else { return };
         let touched = self.steps.units();
-        context.reporter.step(&format!("taking back the install of {name}"));
+        if !self.steps.is_empty() {
+            context.reporter.step(&format!("taking back the install of {name}"));
+        }
         let warn = |result: Result<()>| {
             if let Err(error) = result {
                 let causes = error.causes();
@@ -239,6 +241,9 @@ impl Work {
                 }
             }
             warn(units.remove_shared_if_unused(context).await);
+            if !touched.is_empty() {
+                warn(units.tidy());
+            }
         }
         warn(shared.map(drop));
         if self.fresh {

@@ -1,12 +1,13 @@
 //! Images: from a registry into the store. Layers download side by side, and each is unpacked as soon as it is there.
 
-use super::Context;
+use super::{Context, images};
 use crate::error::{Context as _, Error, Result};
 use crate::image::Digest;
 use crate::layer::Limits;
 use crate::registry::{Client, ResolvedImage};
 use crate::report::Reporter;
 use crate::resolve::PlanLayer;
+use crate::state::remove_dir_if_empty;
 use crate::store::{ImageRecord, Store};
 use crate::sys::{file, space};
 use futures_util::stream::{StreamExt, TryStreamExt};
@@ -21,8 +22,13 @@ const IN_FLIGHT: usize = 16;
 /// How many times larger a layer is when it is unpacked: 2.5 to 3.5 for Debian's images.
 const UNPACKED: u64 = 4;
 
-/// Opens the store, which is made when missing.
-pub(super) fn open_store(context: &Context) -> Result<Arc<Store>> {
+/// Opens the store for a pull of `image`; makes it when missing, unless the disk is too full anyway.
+pub(super) fn open_store(context: &Context, image: &ResolvedImage) -> Result<Arc<Store>> {
+    let missing = match images::existing_store(context)? {
+        Some(store) => missing(&store, image),
+        None => image.layers.clone(),
+    };
+    check_space(context, &missing)?;
     Store::open(&context.paths.store()).map(Arc::new)
 }
 
@@ -34,7 +40,6 @@ pub(super) async fn pull(context: &Context, client: &Client, store: &Arc<Store>,
     let _hold = in_background(move || holder.hold()).await?;
     let missing = missing(store, image);
     if !missing.is_empty() {
-        check_space(context, &missing)?;
         let bytes: u64 = missing.iter().map(|layer| layer.size).sum();
         let count = missing.len();
         let layers = if count == 1 { "1 layer".to_owned() } else { format!("{count} layers") };
@@ -56,7 +61,8 @@ pub(super) async fn pull(context: &Context, client: &Client, store: &Arc<Store>,
     };
     futures_util::stream::iter(missing).map(fetch).buffer_unordered(IN_FLIGHT).try_collect::<()>().await?;
     commit(store, image).await?;
-    discard_blobs(&directory, &image.layers)
+    discard_blobs(&directory, &image.layers)?;
+    [Some(directory.as_path()), directory.parent()].into_iter().flatten().try_for_each(remove_dir_if_empty)
 }
 
 /// Layers that the store does not have, each once.

@@ -1,13 +1,12 @@
 //! Remove: the service goes, its data stays; with purge nothing of it is left.
 
-use super::units::{UserUnits, remove_empty_unit_dirs};
-use super::{Context, pull};
-use crate::error::{Context as _, Error, Result};
+use super::units::UserUnits;
+use super::{Context, images, pull};
+use crate::error::{Error, Result};
 use crate::image::Digest;
 use crate::resolve::ServiceName;
 use crate::runtime;
 use crate::state::{Services, SharedLock, remove_dir_if_empty, remove_tree};
-use crate::systemd;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,17 +40,7 @@ pub async fn remove(context: &Context, name: &ServiceName, purge: bool) -> Resul
     // A plan that cannot be read must not keep its service from being removed; it only costs the knowledge of its image.
     let image = services.load(name).ok().map(|plan| plan.image.digest);
     let units = UserUnits::connect(context).await?;
-    let unit = name.unit();
-    if is_ours(&units.dir.join(&unit))? {
-        context.reporter.step(&format!("stopping {name}"));
-        units.stop_and_disable(&unit).await?;
-        systemd::remove_unit(&units.dir, &unit)?;
-        if purge {
-            systemd::remove_drop_ins(&units.dir, &unit)?;
-        }
-        units.manager.reload().await?;
-        units.manager.reset_failed(&unit).await?;
-    }
+    units.remove(context, name, purge).await?;
     context.reporter.step(&format!("removing {name}"));
     let shared = context.lock_shared().await?;
     // The link first: without it the service is not installed, whatever else is left by a crash from here on.
@@ -79,21 +68,13 @@ pub async fn remove(context: &Context, name: &ServiceName, purge: bool) -> Resul
         drop(lock);
     }
     if services.names()?.is_empty() {
-        remove_empty_unit_dirs(&units.dir)?;
+        units.tidy()?;
         if purge && services.kept()?.is_empty() {
             remove_tree(&context.paths.downloads())?;
         }
     }
     tidy(context)?;
     Ok(Removed { kept, image })
-}
-
-fn is_ours(unit: &Path) -> Result<bool> {
-    match fs::read(unit) {
-        Ok(bytes) => Ok(std::str::from_utf8(&bytes).is_ok_and(crate::unit::is_ours)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).context(|| format!("cannot read the unit file `{}`", unit.display())),
-    }
 }
 
 fn unlink(path: &Path) -> Result<()> {
@@ -119,14 +100,16 @@ async fn remove_unused_image(context: &Context, digest: &Digest) -> Result<Optio
         context.reporter.warn("the image stays, since an install is under way; `steading image prune` removes it later");
         return Ok(None);
     };
-    let store = pull::open_store(context)?;
+    let Some(store) = images::existing_store(context)? else { return Ok(None) };
     let (digest, root) = (*digest, context.paths.store());
     let removed = pull::in_background(move || {
         store.remove_image(&digest)?;
-        store.prune()?;
+        // With the last image the store goes as a whole, which is much quicker than to prune it.
         if store.images()?.is_empty() {
             drop(store);
             remove_tree(&root)?;
+        } else {
+            store.prune()?;
         }
         Ok(digest)
     })

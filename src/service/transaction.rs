@@ -75,6 +75,11 @@ impl Transaction {
         self.done.push(Undo::Unit(unit));
     }
 
+    /// Whether nothing was done yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.done.is_empty()
+    }
+
     /// Units that systemd was asked for, the last first; to be stopped and disabled before [`Transaction::roll_back`].
     pub(super) fn units(&self) -> Vec<String> {
         let unit = |undo: &Undo| match undo {

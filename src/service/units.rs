@@ -1,11 +1,12 @@
 //! Unit files of a service, and those that all services share: written with the first, removed with the last.
 
 use super::Context;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::resolve::ServiceName;
 use crate::state::{Services, remove_dir_if_empty, remove_tree};
 use crate::systemd::{self, Manager, UnitOrigin};
-use crate::unit::{SLICE, Units, YARD};
+use crate::unit::{self, SLICE, Units, YARD};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The user's service manager and the directory that it reads units from.
@@ -15,13 +16,15 @@ pub(super) struct UserUnits {
     pub(super) manager: Manager,
     /// Where our unit files lie.
     pub(super) dir: PathBuf,
+    /// Where the user's own unit files, drop-ins and masks lie, and the links of enabled units.
+    pub(super) own_dir: PathBuf,
 }
 
 impl UserUnits {
     pub(super) async fn connect(context: &Context) -> Result<UserUnits> {
         let manager = Manager::connect().await?;
         let dir = manager.unit_dir(context.paths.units()).await?;
-        Ok(UserUnits { manager, dir })
+        Ok(UserUnits { manager, dir, own_dir: context.paths.user_config_units() })
     }
 
     /// Fails when a unit of that name belongs to somebody else.
@@ -37,20 +40,19 @@ impl UserUnits {
             }
         }
         // The manager may not have read a file that was put there since its last reload.
-        let path = self.dir.join(name.unit());
-        match std::fs::read(&path) {
-            Ok(bytes) if std::str::from_utf8(&bytes).is_ok_and(crate::unit::is_ours) => Ok(()),
-            Ok(_) => {
-                Err(Error::failed(format!("there is a unit file already, which steading did not write: {}", path.display()))
-                    .hint("choose another name with --name"))
+        for directory in [&self.dir, &self.own_dir] {
+            let path = directory.join(name.unit());
+            if path.exists() && !is_ours(&path)? {
+                let what = format!("there is a unit file already, which steading did not write: {}", path.display());
+                return Err(Error::failed(what).hint("choose another name with --name"));
             }
-            Err(_) => Ok(()),
         }
+        Ok(())
     }
 
     /// Writes the units that all services share.
-    pub(super) fn write_shared(&self, units: &Units) -> Result<()> {
-        for unit in [&units.slice, &units.yard] {
+    pub(super) fn write_shared(&self, rendered: &Units) -> Result<()> {
+        for unit in [&rendered.slice, &rendered.yard] {
             systemd::install_unit(&self.dir, unit)?;
         }
         Ok(())
@@ -63,7 +65,8 @@ impl UserUnits {
         }
         for unit in [YARD, SLICE] {
             // One that systemd does not know does not run.
-            if self.manager.status(unit).await?.is_active() || self.manager.status(unit).await?.active == "activating" {
+            let status = self.manager.status(unit).await?;
+            if status.is_active() || status.active == "activating" {
                 self.manager.stop(unit).await?;
             }
             systemd::remove_unit(&self.dir, unit)?;
@@ -76,6 +79,42 @@ impl UserUnits {
         remove_tree(context.paths.runtime())
     }
 
+    /// Stops and disables the unit of a service and removes its file, and a copy that `systemctl --user edit --full` made. With
+    /// `purge` the user's drop-ins and mask for it go too.
+    pub(super) async fn remove(&self, context: &Context, name: &ServiceName, purge: bool) -> Result<()> {
+        let unit = name.unit();
+        let mut found = false;
+        for directory in [&self.dir, &self.own_dir] {
+            let path = directory.join(&unit);
+            if path.exists() && is_ours(&path)? {
+                if !std::mem::replace(&mut found, true) {
+                    context.reporter.step(&format!("stopping {name}"));
+                    self.stop_and_disable(&unit).await?;
+                }
+                systemd::remove_unit(directory, &unit)?;
+            }
+        }
+        if purge {
+            systemd::remove_drop_ins(&self.dir, &unit)?;
+            systemd::remove_drop_ins(&self.own_dir, &unit)?;
+            if fs::read_link(self.own_dir.join(&unit)).is_ok_and(|target| target == Path::new("/dev/null")) {
+                systemd::remove_unit(&self.own_dir, &unit)?;
+            }
+        }
+        self.manager.reload().await?;
+        self.manager.reset_failed(&unit).await
+    }
+
+    /// Removes directories of units in which nothing is left.
+    pub(super) fn tidy(&self) -> Result<()> {
+        for directory in [&self.dir, &self.own_dir] {
+            remove_dir_if_empty(&directory.join("default.target.wants"))?;
+            remove_dir_if_empty(directory)?;
+            directory.parent().map_or(Ok(()), remove_dir_if_empty)?;
+        }
+        Ok(())
+    }
+
     /// Stops a unit and takes it from the boot, its file stays.
     pub(super) async fn stop_and_disable(&self, unit: &str) -> Result<()> {
         let status = self.manager.status(unit).await?;
@@ -86,9 +125,7 @@ impl UserUnits {
     }
 }
 
-/// Removes the directory of units and its parent if nothing is in them.
-pub(super) fn remove_empty_unit_dirs(dir: &Path) -> Result<()> {
-    remove_dir_if_empty(&dir.join("default.target.wants"))?;
-    remove_dir_if_empty(dir)?;
-    dir.parent().map_or(Ok(()), remove_dir_if_empty)
+fn is_ours(unit: &Path) -> Result<bool> {
+    let bytes = fs::read(unit).context(|| format!("cannot read the unit file `{}`", unit.display()))?;
+    Ok(std::str::from_utf8(&bytes).is_ok_and(unit::is_ours))
 }

@@ -110,6 +110,12 @@ impl Paths {
         &self.units
     }
 
+    /// `$XDG_CONFIG_HOME/systemd/user`, where systemd puts the links of enabled units.
+    #[must_use]
+    pub fn user_config_units(&self) -> PathBuf {
+        self.config.with_file_name("systemd").join("user")
+    }
+
     /// Run-time files (`$XDG_RUNTIME_DIR/steading`).
     #[must_use]
     pub fn runtime(&self) -> &Path {
