@@ -131,7 +131,7 @@ fn check_space(context: &Context, layers: &[PlanLayer]) -> Result<()> {
     let packed: u64 = layers.iter().filter(|layer| !finished(layer)).map(size).sum();
     let unpacked = layers.iter().map(size).sum::<u64>().saturating_mul(UNPACKED);
     let places = [(directory.clone(), packed), (context.paths.store(), unpacked)];
-    fits(&places, |path| space::at(path))
+    fits(&places, space::at)
 }
 
 fn fits(places: &[(PathBuf, u64)], space: impl Fn(&Path) -> Result<space::Space>) -> Result<()> {

@@ -29,7 +29,8 @@ pub async fn remove(context: &Context, name: &ServiceName, purge: bool) -> Resul
     let directory = context.paths.service(name);
     let lock = context.lock(name, "remove").await?;
     let installed = services.is_installed(name);
-    if !installed && !(purge && directory.path().exists()) {
+    let purges_kept_data = purge && directory.path().exists();
+    if !installed && !purges_kept_data {
         let error = services.missing(name);
         if !directory.path().exists() {
             lock.forget()?;
