@@ -1,1 +1,89 @@
-//! Command line: clap types, a file per verb, printer. The only place that prints.
+//! The command line: clap types with one file per verb, the printer, progress, errors. The only place that prints.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes are those of [`crate::error::Kind`].
+
+mod human;
+mod printer;
+mod progress;
+mod quote;
+mod run;
+
+mod doctor;
+mod env;
+mod exec;
+mod fsck;
+mod generate;
+mod image;
+mod info;
+mod install;
+mod list;
+mod logs;
+mod remove;
+mod restart;
+mod search;
+mod shell;
+mod start;
+mod status;
+mod stop;
+mod url;
+
+pub use run::{Line, Role, end, in_run_lane, install_lane, parse};
+
+use crate::resolve::ServiceName;
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// A yard of services for every user: isolated, without root, supervised by your own systemd
+#[derive(Debug, Parser)]
+#[command(name = "steading", version, styles = STYLES, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "Examples:\n  steading install postgres@14\n  psql \"$(steading url postgres@14)\"\n  \
+    systemctl --user status postgres@14")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Install(install::Install),
+    Remove(remove::Remove),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(restart::Restart),
+    Status(status::Status),
+    List(list::List),
+    Logs(logs::Logs),
+    Url(url::Url),
+    Env(env::Env),
+    Shell(shell::Shell),
+    Exec(exec::Exec),
+    Search(search::Search),
+    Info(info::Info),
+    Image(image::Image),
+    Doctor(doctor::Doctor),
+    Fsck(fsck::Fsck),
+    Generate(generate::Generate),
+    /// Runs a service; its unit does this
+    #[command(hide = true)]
+    Supervise(Name),
+    /// Serves the images of this user's services; steading-yard.service does this
+    #[command(hide = true)]
+    Yard,
+}
+
+/// The one service that a verb is about.
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    /// Name of the service, as `steading list` shows it
+    #[arg(value_name = "NAME")]
+    name: ServiceName,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,20 @@
 //! Recipe + settings + host -> [`Plan`]: everything of one install, pinned. Pure: nothing is read or written here.
 
+mod build;
+mod connect;
 mod name;
 mod path;
 mod plan;
+mod ports;
+mod request;
+mod volumes;
 
+#[cfg(test)]
+mod tests;
+
+pub use build::{ImageFacts, plan};
 pub use name::ServiceName;
 pub use path::HostPath;
 pub use plan::*;
+pub use ports::{Host, TakenPort};
+pub use request::{PortOverride, Request, VolumeOverride, key_value};

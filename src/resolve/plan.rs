@@ -169,8 +169,7 @@ pub struct PlanSecret {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Ready {
-    /// What is looked at.
-    #[serde(flatten)]
+    /// What is looked at (a table of its own: serde cannot refuse unknown keys of a flattened one).
     pub probe: Probe,
     /// Milliseconds between two tries.
     pub interval_ms: u64,
@@ -182,7 +181,7 @@ pub struct Ready {
 
 /// What tells that a service is ready. All but `started` first wait until the service listens on its published TCP ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "probe", rename_all = "kebab-case")]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Probe {
     /// The program was executed.
     Started,

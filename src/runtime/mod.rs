@@ -1,1 +1,36 @@
-//! The run lane: namespaces, mounts, exec, handover, reaping.
+//! The run lane: `ExecStart=steading supervise NAME`, and joining a running container.
+//!
+//! The supervisor stays in the host's namespaces, unprivileged, with one thread:
+//!
+//! ```text
+//! supervisor (host)                    joiner (a fork)                 service (sibling of the joiner)
+//!   open or take back the sockets
+//!   join the yard: U0's descriptors
+//!   fork ------------------------------> setns U0 (user, mount)
+//!                                        clone3 of seven namespaces ---> waits
+//!                                        writes uid_map, gid_map
+//!                                        "go" -------------------------> overlay, mounts, pivot, /etc, loopback
+//!   <-- pid                              exits                           no_new_privs, no capabilities, notify filter
+//!   <---------------------------------------- listener (SCM_RIGHTS) ---  exec of the image's entrypoint
+//!   poll: signals, notifications, probes
+//! ```
+//!
+//! It is the service's parent (`CLONE_PARENT`), so that it gets its exit status, and an ancestor of its user namespace, so
+//! that it may read its memory (notifications) and enter its namespaces (probes) without any privilege on the host.
+
+mod child;
+mod container;
+mod enter;
+mod etc;
+mod handover;
+mod launch;
+mod message;
+mod mounts;
+mod record;
+mod signals;
+mod sockets;
+mod supervise;
+
+pub use enter::{Command, exec};
+pub use etc::run_dir;
+pub use supervise::supervise;

@@ -35,9 +35,10 @@ impl Paths {
                 .hint("log in as the user (ssh, `machinectl shell USER@`), not by `su` or `sudo` alone")
         })?;
         let config = base("XDG_CONFIG_HOME", ".config")?;
+        let data = base("XDG_DATA_HOME", ".local/share")?;
         Ok(Paths {
-            data: base("XDG_DATA_HOME", ".local/share")?.join("steading"),
-            units: config.join("systemd/user"),
+            units: data.join("systemd/user"),
+            data: data.join("steading"),
             config: config.join("steading"),
             cache: base("XDG_CACHE_HOME", ".cache")?.join("steading"),
             runtime: runtime.join("steading"),
@@ -101,7 +102,9 @@ impl Paths {
         self.config.join("catalog")
     }
 
-    /// The user manager's unit directory.
+    /// Where our units lie: `$XDG_DATA_HOME/systemd/user`, the user manager's directory for units of installed software
+    /// (systemd.unit(5)). Not `$XDG_CONFIG_HOME/systemd/user`: that is the user's own, for drop-ins and for the link that
+    /// `systemctl --user mask` makes, which fails where the unit itself is in the way (measured with systemd 252 and 257).
     #[must_use]
     pub fn units(&self) -> &Path {
         &self.units

@@ -192,7 +192,7 @@ impl Store {
     }
 
     /// Digests of all images, sorted, whether or not they can be opened.
-    pub(super) fn image_digests(&self) -> Result<Vec<Digest>> {
+    pub(crate) fn image_digests(&self) -> Result<Vec<Digest>> {
         let names = self.list(&self.root.join("images"))?;
         let hex = |name: &std::ffi::OsString| Digest::from_hex(name.as_encoded_bytes().strip_prefix(b"sha256-")?);
         let mut digests: Vec<Digest> = names.iter().filter_map(hex).collect();

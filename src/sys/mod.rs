@@ -2,9 +2,15 @@
 //! path or the step it belongs to. No policy.
 #![allow(unsafe_code)]
 
+pub mod caps;
 pub mod file;
+pub mod fuse;
 pub mod mmap;
+pub mod mount;
+pub mod net;
 pub mod notify;
 pub mod process;
+pub mod seccomp;
 pub mod socket;
+pub mod space;
 pub mod sync;

@@ -1,23 +1,79 @@
-//! Processes: fork with a closure, exit without destructors.
+//! Processes: fork with a closure, clone into new namespaces, pidfds, exit without destructors.
 
+use nix::sched::CloneFlags;
 use nix::unistd::{ForkResult, Pid};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Forks; the child runs `child` and exits with its result, never returning here.
 ///
 /// The caller must have one thread: after fork only the calling thread exists in the child, and locks held by others
-/// (the allocator's too) would stay locked. [`thread_count`] lets a caller check.
+/// (the allocator's too) would stay locked.
 ///
 /// # Errors
-/// Those of fork(2); `WouldBlock` is EAGAIN. `Other` when the process has more than one thread.
+/// Those of fork(2); `Other` when the process has more than one thread.
 pub fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
-    if thread_count()? != 1 {
-        return Err(io::Error::other("fork needs a process with one thread"));
+    fork_with(one_thread()?, child)
+}
+
+/// That the process had one thread a moment ago. /proc/self is gone for a process that entered the mount namespace of
+/// another pid namespace, so the proof is taken before.
+#[derive(Debug)]
+pub struct OneThread(());
+
+/// Proves that this process has one thread.
+///
+/// # Errors
+/// `Other` when it has more; those of reading /proc/self/task.
+pub fn one_thread() -> io::Result<OneThread> {
+    match thread_count()? {
+        1 => Ok(OneThread(())),
+        count => Err(io::Error::other(format!("fork needs a process with one thread, this one has {count}"))),
     }
-    // SAFETY: the process has one thread (checked above), so the child may run any code.
+}
+
+/// [`fork`] with a proof taken before; no thread may have been started since.
+///
+/// # Errors
+/// Those of fork(2).
+pub fn fork_with(proof: OneThread, child: impl FnOnce() -> i32) -> io::Result<Pid> {
+    let OneThread(()) = proof;
+    // SAFETY: the process has one thread (the proof), so the child may run any code.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => exit_now(child()),
+    }
+}
+
+/// Like [`fork`], but the child is made a *sibling* (`CLONE_PARENT`) in the new namespaces `namespaces` (clone3(2)).
+/// Returns the child's id in the caller's pid namespace; the caller's parent gets it as its child.
+///
+/// # Errors
+/// Those of clone3(2); `Other` when the process has more than one thread.
+pub fn clone_sibling(namespaces: CloneFlags, child: impl FnOnce() -> i32) -> io::Result<Pid> {
+    one_thread()?;
+    #[repr(C)]
+    #[derive(Default)]
+    struct CloneArgs {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+    }
+    let flags = (namespaces | CloneFlags::CLONE_PARENT).bits() as u32;
+    // With CLONE_PARENT the exit signal is that of the caller itself and must be given as 0.
+    let args = CloneArgs { flags: u64::from(flags), ..CloneArgs::default() };
+    // SAFETY: `args` is struct clone_args (first published size, 64 bytes) and lives over the call. Neither CLONE_VM nor a
+    // stack is given, so the child continues on a copy of this stack, as after fork; one thread (checked above).
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, std::mem::size_of::<CloneArgs>()) };
+    match result {
+        0 => exit_now(child()),
+        pid if pid > 0 => Ok(Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?)),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -33,4 +89,109 @@ pub fn exit_now(code: i32) -> ! {
 /// Those of reading /proc/self/task.
 pub fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+fn fd_result(result: libc::c_long) -> io::Result<OwnedFd> {
+    match RawFd::try_from(result) {
+        // SAFETY: the system call has just made this descriptor for us; nobody else owns it.
+        Ok(raw) if raw >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(raw) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A descriptor that names the process `pid` (pidfd_open(2)).
+///
+/// # Errors
+/// Those of pidfd_open(2).
+pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: both arguments are integers.
+    fd_result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
+}
+
+/// A copy of descriptor `number` of the process that `pidfd` names (pidfd_getfd(2)).
+///
+/// # Errors
+/// Those of pidfd_getfd(2).
+pub fn copy_fd(pidfd: BorrowedFd<'_>, number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: all arguments are integers.
+    fd_result(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })
+}
+
+/// Marks every descriptor from `first` up close-on-exec (close_range(2), `CLOSE_RANGE_CLOEXEC`).
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // SAFETY: all arguments are integers, and nothing is closed now.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) } {
+        result if result < 0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Closes every descriptor from `first` up. For a child after fork that goes on without any of them: owners of the closed
+/// descriptors must not be used or dropped any more, so the caller ends by [`exit_now`].
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: all arguments are integers; see the demand on the caller above.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } {
+        result if result < 0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Puts back what [`ignore_terminal_signals`] changed, on drop.
+#[derive(Debug)]
+pub struct IgnoredSignals(Vec<(nix::sys::signal::Signal, nix::sys::signal::SigAction)>);
+
+/// Ignores SIGINT and SIGQUIT, which a terminal sends to a whole process group, until the result is dropped.
+///
+/// # Errors
+/// Those of sigaction(2).
+pub fn ignore_terminal_signals() -> io::Result<IgnoredSignals> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    let mut former = Vec::new();
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: SIG_IGN is no function of ours, so nothing can run at a bad moment.
+        former.push((signal, unsafe { sigaction(signal, &ignore) }?));
+    }
+    Ok(IgnoredSignals(former))
+}
+
+impl Drop for IgnoredSignals {
+    fn drop(&mut self) {
+        for (signal, action) in &self.0 {
+            // SAFETY: the action was in force before, so whatever handler it names is as sound as it was then.
+            let _ = unsafe { nix::sys::signal::sigaction(*signal, action) };
+        }
+    }
+}
+
+/// Gives every signal its default action and unblocks all: what a program may expect of whoever executes it. (Rust's
+/// runtime ignores SIGPIPE, and ignored signals stay so over exec.)
+///
+/// # Errors
+/// Those of sigprocmask(2).
+pub fn reset_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    for number in Signal::iterator().filter(|number| !matches!(number, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: SIG_DFL is no function of ours, so nothing can run at a bad moment.
+        unsafe { signal(number, SigHandler::SigDfl) }?;
+    }
+    Ok(SigSet::empty().thread_set_mask()?)
+}
+
+/// Ends this process by `signal`, without a core dump of its own, so that the parent sees the signal; 128 + signal as
+/// exit code if the signal does not end it.
+pub fn die_of(signal: nix::sys::signal::Signal) -> ! {
+    use nix::sys::resource::{Resource, setrlimit};
+    // Best effort: whatever fails here, the process still ends below.
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = reset_signals();
+    let _ = nix::sys::signal::raise(signal);
+    exit_now(128 + signal as i32)
 }

@@ -1,0 +1,116 @@
+//! Starting a container: fork a joiner, which enters U0 and clones the service's process as our own child.
+
+use super::child::{self, Setup};
+use super::message::{self, Message, send_failure, send_pid};
+use crate::error::{Context, Error, Result};
+use crate::idmap::IdRange;
+use crate::sys::process;
+use crate::yard::Joined;
+use nix::fcntl::OFlag;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, pipe2};
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// A service that was executed.
+#[derive(Debug)]
+pub(super) struct Started {
+    /// Its process, our child, in our pid namespace.
+    pub pid: Pid,
+    /// Notifications of its system calls.
+    pub listener: OwnedFd,
+}
+
+/// Namespaces of every container.
+const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
+    .union(CloneFlags::CLONE_NEWNS)
+    .union(CloneFlags::CLONE_NEWPID)
+    .union(CloneFlags::CLONE_NEWNET)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWCGROUP);
+
+/// Starts the container and returns once its program was executed.
+///
+/// # Errors
+/// What failed in the set-up, as it was told from inside.
+pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .context(|| "cannot make a socket pair")?;
+    let (go, go_writer) = pipe2(OFlag::O_CLOEXEC).context(|| "cannot make a pipe")?;
+    // After the fork the parent drops these: an end kept open would hide that the other side closed.
+    let mut for_joiner = Some((theirs, go, go_writer));
+    let joiner = process::fork(|| match for_joiner.take() {
+        Some((theirs, go, go_writer)) => join(setup, yard, theirs, go, go_writer),
+        None => 1,
+    })
+    .context(|| "cannot fork")?;
+    drop(for_joiner);
+    let mut pid = None;
+    let mut listener = None;
+    let result = loop {
+        match message::receive(&ours).context(|| "cannot hear from the container's set-up") {
+            Ok(Message::Pid(number)) => pid = Some(Pid::from_raw(number)),
+            Ok(Message::Listener(fd)) => listener = Some(fd),
+            Ok(Message::Failed(error)) => break Err(error),
+            Ok(Message::Closed) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    // The joiner has told all it had to tell.
+    let _ = waitpid(joiner, None);
+    match (result, pid, listener) {
+        (Ok(()), Some(pid), Some(listener)) => Ok(Started { pid, listener }),
+        (result, pid, _) => {
+            let ending = pid.map(|pid| format!("{:?}", waitpid(pid, None)));
+            Err(result.err().unwrap_or_else(|| {
+                Error::failed("the container's set-up ended before it could execute the service")
+                    .because(std::io::Error::other(ending.unwrap_or_else(|| "no process was made".into())))
+            }))
+        }
+    }
+}
+
+fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> i32 {
+    match clone_service(setup, yard, &supervisor, go, go_writer) {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = send_failure(supervisor.as_fd(), &error);
+            1
+        }
+    }
+}
+
+/// The joiner, inside U0 as its root: makes the service's process and writes its id maps.
+fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> Result<()> {
+    let user = setup.spec.process().as_ref().map(|process| process.user().clone()).unwrap_or_default();
+    setns(&yard.user, CloneFlags::CLONE_NEWUSER).context(|| "cannot enter the yard's user namespace")?;
+    setns(&yard.mount, CloneFlags::CLONE_NEWNS).context(|| "cannot enter the yard's mount namespace")?;
+    let mut for_child = Some((go, go_writer));
+    let pid = process::clone_sibling(NAMESPACES, || match for_child.take() {
+        Some((go, writer)) => {
+            drop(writer);
+            child::run(setup, go, supervisor)
+        }
+        None => 1,
+    })
+    .map_err(|error| {
+        let hint = match error.raw_os_error() {
+            Some(libc::ENOSPC) => "a limit of namespaces is reached: see /proc/sys/user/max_*_namespaces",
+            Some(libc::EPERM) => "this host does not let plain users make namespaces; see `steading doctor`",
+            _ => "see `steading doctor`",
+        };
+        Error::host("cannot make the container's namespaces").because(error).hint(hint)
+    })?;
+    let Some((_, mut writer)) = for_child.take().map(|(go, writer)| (go, fs::File::from(writer))) else { return Ok(()) };
+    send_pid(supervisor.as_fd(), pid.as_raw()).context(|| "cannot tell the service's process id")?;
+    // U0's id 0 is the user: inside the container the user is the service.
+    for (file, id) in [("uid_map", user.uid()), ("gid_map", user.gid())] {
+        let line = IdRange::single(id, 0).to_string();
+        fs::write(format!("/proc/{pid}/{file}"), line).context(|| format!("cannot write the container's {file}"))?;
+    }
+    writer.write_all(b"g").context(|| "cannot start the container")
+}

@@ -1,0 +1,50 @@
+//! Files of a container that are made on the host for each start, in `$XDG_RUNTIME_DIR/steading/services/NAME`:
+//! `hosts`, `hostname`, `resolv.conf`, `secrets/`. The directory is a tmpfs on every systemd machine.
+
+use crate::error::{Context, Result};
+use crate::resolve::{Plan, ServiceName};
+use crate::state::{Paths, ServiceDir};
+use crate::sys::file::{create_dir_all, write_atomic};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Directory of the run-time files of `name`.
+#[must_use]
+pub fn run_dir(paths: &Paths, name: &ServiceName) -> PathBuf {
+    paths.runtime().join("services").join(name.as_str())
+}
+
+/// Makes the files anew.
+pub(super) fn write(plan: &Plan, service: &ServiceDir, run_dir: &Path) -> Result<()> {
+    create_dir_all(run_dir, 0o700)?;
+    let host = &plan.process.hostname;
+    let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 {host}\n");
+    write_atomic(&run_dir.join("hosts"), hosts.as_bytes(), 0o644)?;
+    write_atomic(&run_dir.join("hostname"), format!("{host}\n").as_bytes(), 0o644)?;
+    // No network but loopback: a resolver that is asked fails at once instead of after its time-outs.
+    write_atomic(&run_dir.join("resolv.conf"), b"# no network outside: names resolve from /etc/hosts only\n", 0o644)?;
+    let secrets = run_dir.join("secrets");
+    remove_dir(&secrets)?;
+    if !plan.secrets.is_empty() {
+        create_dir_all(&secrets, 0o700)?;
+        for secret in &plan.secrets {
+            let from = service.secrets().join(&secret.name);
+            let value = fs::read(&from).context(|| format!("cannot read the secret `{}`", from.display()))?;
+            write_atomic(&secrets.join(&secret.name), &value, 0o400)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files of a service that does not run any more.
+pub(super) fn remove(run_dir: &Path) -> Result<()> {
+    remove_dir(run_dir)
+}
+
+fn remove_dir(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context(|| format!("cannot remove `{}`", path.display())),
+        _ => Ok(()),
+    }
+}

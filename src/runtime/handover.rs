@@ -1,0 +1,201 @@
+//! Handover: when the service binds a published container port, the kept host socket takes the place of its own.
+//!
+//! The service's `bind` and `listen` are notified (seccomp_unotify(2)). A bind to a published port of the right transport
+//! puts a copy of the host socket at the caller's descriptor number and returns 0; everything else continues untouched in
+//! the private network namespace. Arguments are read once, and a call that no longer waits afterwards is dropped.
+
+use super::sockets::Published;
+use crate::resolve::Protocol;
+use crate::sys::process::{copy_fd, pidfd};
+use crate::sys::seccomp::{self, Answer, Call};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockType, getsockopt, sockopt};
+use nix::sys::stat::fstat;
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+use std::fs;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+/// System calls that are notified.
+pub(super) const NOTIFIED: [libc::c_long; 2] = [libc::SYS_bind, libc::SYS_listen];
+
+/// A port the service bound that nobody published; remembered for the error of a start that times out.
+const MOST_OTHERS: usize = 16;
+
+/// The published sockets of a running service and what it did with them.
+#[derive(Debug)]
+pub(super) struct Handover {
+    published: Vec<Published>,
+    listening: Vec<bool>,
+    /// Which process got each socket last, and at which descriptor.
+    holders: Vec<Option<(Pid, RawFd)>>,
+    others: Vec<u16>,
+}
+
+impl Handover {
+    pub(super) fn new(published: Vec<Published>) -> Self {
+        let (listening, holders) = (vec![false; published.len()], vec![None; published.len()]);
+        Handover { published, listening, holders, others: Vec::new() }
+    }
+
+    /// Whether the service listens on every published TCP port (and bound every UDP one).
+    pub(super) fn all_listening(&self) -> bool {
+        self.listening.iter().all(|listening| *listening)
+    }
+
+    /// Text for a start that timed out: which ports are missing and which others were bound.
+    pub(super) fn missing(&self) -> Option<String> {
+        let missing: Vec<_> = self
+            .published
+            .iter()
+            .zip(&self.listening)
+            .filter(|(_, listening)| !**listening)
+            .map(|(published, _)| format!("{} ({})", published.port.container, published.port.name))
+            .collect();
+        if missing.is_empty() {
+            return None;
+        }
+        let others: Vec<_> = self.others.iter().map(u16::to_string).collect();
+        let instead =
+            if others.is_empty() { "it bound no other port".into() } else { format!("it bound {} instead", others.join(", ")) };
+        Some(format!("it does not listen on port {}; {instead}", missing.join(", ")))
+    }
+
+    /// Takes one notification and answers it.
+    ///
+    /// # Errors
+    /// Those of the listener itself; a caller that died or sent nonsense is no error.
+    pub(super) fn handle(&mut self, listener: BorrowedFd<'_>) -> io::Result<()> {
+        let Some(call) = seccomp::receive(listener)? else { return Ok(()) };
+        let answer = match call.number {
+            number if number == libc::SYS_bind => self.on_bind(listener, &call),
+            number if number == libc::SYS_listen => self.on_listen(listener, &call),
+            _ => Answer::Continue,
+        };
+        seccomp::answer(listener, call.id, answer)
+    }
+
+    fn on_bind(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
+        let Ok(fd) = RawFd::try_from(call.args[0]) else { return Answer::Continue };
+        // What cannot be read or is no IP address is the kernel's to judge.
+        let Some((family, port)) = read_address(call.pid, call.args[1], call.args[2]) else { return Answer::Continue };
+        let Some(caller) = leader(call.pid) else { return Answer::Continue };
+        let Some(theirs) = process_fd(caller, fd) else { return Answer::Continue };
+        if !seccomp::is_waiting(listener, call.id) {
+            return Answer::Continue;
+        }
+        let protocol = match getsockopt(&theirs, sockopt::SockType) {
+            Ok(SockType::Stream) => Protocol::Tcp,
+            Ok(SockType::Datagram) => Protocol::Udp,
+            _ => return Answer::Continue,
+        };
+        let wanted = |published: &Published| published.port.container == port && published.port.protocol == protocol;
+        let Some(index) = self.published.iter().position(wanted) else {
+            if port != 0 && self.others.len() < MOST_OTHERS && !self.others.contains(&port) {
+                self.others.push(port);
+            }
+            return Answer::Continue;
+        };
+        if !suits(self.published[index].port.host, family, &theirs) || self.holds_already(index, caller, fd) {
+            return Answer::Continue;
+        }
+        let socket = &self.published[index].socket;
+        // O_NONBLOCK belongs to the open file, which replaces theirs; FD_CLOEXEC to the descriptor.
+        if let Err(errno) = copy_status_flags(&theirs, socket) {
+            return Answer::Errno(errno as i32);
+        }
+        match seccomp::replace_fd(listener, call.id, socket.as_fd(), fd, is_close_on_exec(call.pid, fd)) {
+            Ok(()) => {
+                self.holders[index] = Some((caller, fd));
+                if protocol == Protocol::Udp {
+                    self.listening[index] = true;
+                }
+                Answer::Value(0)
+            }
+            Err(error) => Answer::Errno(error.raw_os_error().unwrap_or(libc::EINVAL)),
+        }
+    }
+
+    fn on_listen(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
+        if self.all_listening() {
+            return Answer::Continue;
+        }
+        let fd = RawFd::try_from(call.args[0]).ok();
+        if let Some(theirs) = fd.and_then(|fd| process_fd(leader(call.pid)?, fd))
+            && seccomp::is_waiting(listener, call.id)
+            && let Some(index) = self.published.iter().position(|published| is_same(&published.socket, &theirs))
+        {
+            self.listening[index] = true;
+        }
+        Answer::Continue
+    }
+
+    /// Whether the process has the socket at another descriptor already. A server that listens on 0.0.0.0 and on :: gets it
+    /// once: after one connection it would see both ready, and wait for ever in the second accept(2).
+    fn holds_already(&self, index: usize, caller: Pid, fd: RawFd) -> bool {
+        self.holders[index].is_some_and(|(pid, held)| {
+            pid == caller
+                && held != fd
+                && process_fd(pid, held).is_some_and(|theirs| is_same(&self.published[index].socket, &theirs))
+        })
+    }
+}
+
+/// Whether a socket of `family` may become the one on `host`. A dual-stack IPv6 socket expects IPv4 clients too; one of
+/// IPv6 only has an IPv4 sibling, which is the one to replace.
+fn suits(host: SocketAddr, family: AddressFamily, theirs: &OwnedFd) -> bool {
+    match host {
+        SocketAddr::V4(_) => family == AddressFamily::Inet || !getsockopt(theirs, sockopt::Ipv6V6Only).unwrap_or(true),
+        SocketAddr::V6(_) => true,
+    }
+}
+
+/// Two descriptors of one socket have one inode on sockfs.
+fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {
+    matches!((fstat(a), fstat(b)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// Family and port of the socket address at `address` of process `pid`, if it is one of IPv4 or IPv6.
+fn read_address(pid: i32, address: u64, length: u64) -> Option<(AddressFamily, u16)> {
+    // Family and port lie in the first four bytes of sockaddr_in and sockaddr_in6 alike (ip(7), ipv6(7)).
+    let (address, length) = (usize::try_from(address).ok()?, usize::try_from(length).ok()?);
+    let mut bytes = [0_u8; 4];
+    if length < 16 {
+        return None;
+    }
+    let remote = [RemoteIoVec { base: address, len: bytes.len() }];
+    let read = process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(&mut bytes)], &remote).ok()?;
+    let family = match i32::from(u16::from_ne_bytes([bytes[0], bytes[1]])) {
+        libc::AF_INET => AddressFamily::Inet,
+        libc::AF_INET6 => AddressFamily::Inet6,
+        _ => return None,
+    };
+    (read == bytes.len()).then(|| (family, u16::from_be_bytes([bytes[2], bytes[3]])))
+}
+
+/// The process that thread `tid` belongs to. pidfd_open(2) takes thread group leaders only (before Linux 6.9).
+fn leader(tid: i32) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok().map(Pid::from_raw)
+}
+
+/// A copy of descriptor `fd` of `process`.
+fn process_fd(process: Pid, fd: RawFd) -> Option<OwnedFd> {
+    copy_fd(pidfd(process).ok()?.as_fd(), fd).ok()
+}
+
+fn is_close_on_exec(tid: i32, fd: RawFd) -> bool {
+    // `flags:` of /proc/PID/fdinfo/FD is octal and has O_CLOEXEC for the descriptor flag (proc_pid_fdinfo(5)).
+    let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap_or_default();
+    let flags =
+        info.lines().find_map(|line| line.strip_prefix("flags:")).and_then(|text| i32::from_str_radix(text.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0)
+}
+
+fn copy_status_flags(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
+    let wanted = OFlag::from_bits_truncate(fcntl(from, FcntlArg::F_GETFL)?) & OFlag::O_NONBLOCK;
+    let current = OFlag::from_bits_truncate(fcntl(to, FcntlArg::F_GETFL)?);
+    fcntl(to, FcntlArg::F_SETFL((current - OFlag::O_NONBLOCK) | wanted)).map(drop)
+}

@@ -1,0 +1,105 @@
+//! The last steps before exec, for the service itself and for what joins it: directory, privileges, descriptors, exec.
+
+use crate::error::{Context, Error, Result};
+use crate::sys::{caps, process};
+use nix::errno::Errno;
+use nix::unistd::{chdir, execve};
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Where programs are looked for when the environment has no `PATH`; Docker's default.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program to become.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    /// Program and arguments.
+    pub args: Vec<OsString>,
+    /// The whole environment.
+    pub env: BTreeMap<String, OsString>,
+    /// Working directory.
+    pub cwd: OsString,
+}
+
+fn c_string(text: &OsStr) -> Result<CString> {
+    CString::new(text.as_bytes()).context(|| format!("a NUL byte in `{}`", text.display()))
+}
+
+impl Program {
+    /// Where the program may be: itself when it has a slash, else in each directory of `PATH`.
+    fn candidates(&self) -> Result<Vec<CString>> {
+        let name = self.args.first().ok_or_else(|| Error::usage("there is no command to run"))?;
+        if name.as_bytes().contains(&b'/') {
+            return Ok(vec![c_string(name)?]);
+        }
+        let path = self.env.get("PATH").map_or(OsStr::new(DEFAULT_PATH), OsString::as_os_str);
+        path.as_bytes()
+            .split(|byte| *byte == b':')
+            .map(|dir| c_string(Path::new(OsStr::from_bytes(dir)).join(name).as_os_str()))
+            .collect()
+    }
+
+    /// Gives up all privileges and becomes the program. `before_exec` runs last, unprivileged. Returns only on failure.
+    pub(super) fn replace_process(&self, before_exec: impl FnOnce() -> Result<()>) -> Error {
+        match self.attempt(before_exec) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+
+    fn attempt(&self, before_exec: impl FnOnce() -> Result<()>) -> Result<std::convert::Infallible> {
+        let candidates = self.candidates()?;
+        let args = self.args.iter().map(|arg| c_string(arg)).collect::<Result<Vec<_>>>()?;
+        let mut env = Vec::with_capacity(self.env.len());
+        for (key, value) in &self.env {
+            let mut line = OsString::from(key);
+            line.push("=");
+            line.push(value);
+            env.push(c_string(&line)?);
+        }
+        chdir(self.cwd.as_os_str()).context(|| format!("cannot enter the working directory `{}`", self.cwd.display()))?;
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        caps::drop_all().context(|| "cannot give up capabilities")?;
+        caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+        process::close_on_exec_from(3).context(|| "cannot mark descriptors close-on-exec")?;
+        process::reset_signals().context(|| "cannot reset signals")?;
+        before_exec()?;
+        let mut worst = Errno::ENOENT;
+        for candidate in &candidates {
+            match execve(candidate, &args, &env) {
+                Ok(never) => match never {},
+                // As execvp(3): go on where it is not, remember a refusal, stop at anything else.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(Errno::EACCES) => worst = Errno::EACCES,
+                Err(errno) => {
+                    worst = errno;
+                    break;
+                }
+            }
+        }
+        let name = self.args.first().map(OsString::as_os_str).unwrap_or_default();
+        Err(Error::failed(format!("cannot execute `{}` in the container", name.display())).because(worst).hint(match worst {
+            Errno::ENOENT => "the image has no such program (or not the interpreter its first line names)",
+            Errno::ENOEXEC => "it is no program for this machine's architecture",
+            Errno::EACCES => "the file is not executable for the service's user",
+            _ => "`steading logs` may tell more",
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_a_slash_is_looked_for_along_the_containers_path() {
+        let program =
+            Program { args: vec!["postgres".into()], env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]), cwd: "/".into() };
+        assert_eq!(program.candidates().unwrap(), [c"/a/postgres".to_owned(), c"/b/c/postgres".to_owned()]);
+        let direct = Program { args: vec!["./x".into()], ..program.clone() };
+        assert_eq!(direct.candidates().unwrap(), [c"./x".to_owned()]);
+        assert!(Program { args: vec![], ..program }.candidates().is_err());
+    }
+}

@@ -1,0 +1,158 @@
+//! Seccomp user notification (seccomp_unotify(2)).
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xC000_003E;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xC000_00B7;
+
+/// One notified system call, copied by the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Names this call until it is answered.
+    pub id: u64,
+    /// Thread that made it, in our pid namespace.
+    pub pid: i32,
+    /// Number of the system call.
+    pub number: i64,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
+fn statement(code: u32, value: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k: value }
+}
+
+fn jump_if_equal(value: u32, yes: u8, no: u8) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: yes, jf: no, k: value }
+}
+
+/// Installs a filter that notifies the system calls `numbers` of the native architecture and allows all else; returns
+/// the listener. `no_new_privs` must be set, or CAP_SYS_ADMIN held.
+///
+/// # Errors
+/// Those of seccomp(2); EBUSY when a listener exists already.
+pub fn notify_on(numbers: &[libc::c_long]) -> io::Result<OwnedFd> {
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let give = libc::BPF_RET | libc::BPF_K;
+    let count = u8::try_from(numbers.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    // struct seccomp_data: nr at 0, arch at 4.
+    let mut program =
+        vec![statement(load, 4), jump_if_equal(AUDIT_ARCH, 1, 0), statement(give, libc::SECCOMP_RET_ALLOW), statement(load, 0)];
+    for (number, index) in numbers.iter().zip(0_u8..) {
+        let number = u32::try_from(*number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        program.push(jump_if_equal(number, count - index, 0));
+    }
+    program.push(statement(give, libc::SECCOMP_RET_ALLOW));
+    program.push(statement(give, libc::SECCOMP_RET_USER_NOTIF));
+    let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let request = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
+    // SAFETY: `request` points to `length` instructions that live over the call; the kernel copies and verifies them.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+            &raw const request,
+        )
+    };
+    match RawFd::try_from(result) {
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(raw) if raw >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(raw) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+// ioctl numbers of linux/seccomp.h: _IOWR('!', nr, type) and _IOW('!', nr, type).
+const fn ioctl_number(direction: u64, number: u64, size: usize) -> u64 {
+    (direction << 30) | ((size as u64) << 16) | (0x21 << 8) | number
+}
+const NOTIF_RECV: u64 = ioctl_number(3, 0, std::mem::size_of::<libc::seccomp_notif>());
+const NOTIF_SEND: u64 = ioctl_number(3, 1, std::mem::size_of::<libc::seccomp_notif_resp>());
+const NOTIF_ID_VALID: u64 = ioctl_number(1, 2, 8);
+const NOTIF_ADDFD: u64 = ioctl_number(1, 3, std::mem::size_of::<libc::seccomp_notif_addfd>());
+
+fn ioctl<T>(listener: BorrowedFd<'_>, number: u64, argument: *mut T) -> io::Result<libc::c_int> {
+    // SAFETY: private to this file: every caller passes a valid pointer to the type whose size is part of `number`.
+    match unsafe { libc::ioctl(listener.as_raw_fd(), number as _, argument) } {
+        result if result < 0 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    }
+}
+
+/// Takes the next notified call; blocks when there is none. `None` when the caller died in the meantime.
+///
+/// # Errors
+/// Those of ioctl(2) but EINTR and ENOENT.
+pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Option<Call>> {
+    loop {
+        // SAFETY: seccomp_notif is plain old data, and the kernel demands that it be zeroed.
+        let mut request: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+        match ioctl(listener, NOTIF_RECV, &raw mut request) {
+            Ok(_) => {
+                return Ok(Some(Call {
+                    id: request.id,
+                    pid: i32::try_from(request.pid).map_err(io::Error::other)?,
+                    number: i64::from(request.data.nr),
+                    args: request.data.args,
+                }));
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether the caller still waits in this very call; ask after reading its memory and before believing what was read.
+#[must_use]
+pub fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
+    let mut id = id;
+    ioctl(listener, NOTIF_ID_VALID, &raw mut id).is_ok()
+}
+
+/// The answer to a notified call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The kernel carries the call out as if it had not been notified.
+    Continue,
+    /// The call returns this value and is not carried out.
+    Value(i64),
+    /// The call fails with this errno.
+    Errno(i32),
+}
+
+/// Answers a call. A caller that died meanwhile is no error.
+///
+/// # Errors
+/// Those of ioctl(2) but ENOENT.
+pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<()> {
+    let (val, error, flags) = match answer {
+        Answer::Continue => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
+        Answer::Value(value) => (value, 0, 0),
+        Answer::Errno(errno) => (0, -errno, 0),
+    };
+    let mut response = libc::seccomp_notif_resp { id, val, error, flags };
+    match ioctl(listener, NOTIF_SEND, &raw mut response) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Puts a copy of `fd` in place of the caller's descriptor `at` (`SECCOMP_ADDFD_FLAG_SETFD`).
+///
+/// # Errors
+/// Those of ioctl(2); ENOENT when the caller died.
+pub fn replace_fd(listener: BorrowedFd<'_>, id: u64, fd: BorrowedFd<'_>, at: RawFd, close_on_exec: bool) -> io::Result<()> {
+    let number = |fd: RawFd| u32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF));
+    let mut request = libc::seccomp_notif_addfd {
+        id,
+        flags: libc::SECCOMP_ADDFD_FLAG_SETFD as u32,
+        srcfd: number(fd.as_raw_fd())?,
+        newfd: number(at)?,
+        newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
+    };
+    ioctl(listener, NOTIF_ADDFD, &raw mut request).map(drop)
+}

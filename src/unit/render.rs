@@ -1,0 +1,132 @@
+//! The three unit files of a service: its own, the yard's, the slice.
+
+use super::{escape, template};
+use crate::error::{Error, Result};
+use crate::resolve::{Limits, Plan, ServiceName};
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Unit of the yard.
+pub const YARD: &str = "steading-yard.service";
+
+/// Slice of all services and the yard.
+pub const SLICE: &str = "steading.slice";
+
+/// Seconds that systemd gives a start beyond what the supervisor allows itself, so that the better message wins.
+const START_MARGIN_S: u64 = 15;
+
+/// Room in the descriptor store beyond one place per port.
+const SPARE_DESCRIPTORS: usize = 8;
+
+/// A unit file: its name and its whole text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitFile {
+    /// File name, e.g. `postgres@14.service`.
+    pub name: String,
+    /// Content.
+    pub text: String,
+}
+
+/// The unit files of one service. Yard and slice are the same for all services of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Units {
+    /// `NAME.service`.
+    pub service: UnitFile,
+    /// [`YARD`].
+    pub yard: UnitFile,
+    /// [`SLICE`].
+    pub slice: UnitFile,
+}
+
+/// Renders the units of `plan`. `exe` is steading's own binary; `places` are environment variables (`XDG_DATA_HOME`, ...)
+/// which the installing user had set, so that the run lane finds the same directories.
+///
+/// # Errors
+/// When `exe`, a place or a limit cannot be said in a unit file.
+pub fn render(plan: &Plan, exe: &Path, places: &[(String, String)]) -> Result<Units> {
+    let program = escape::program(exe)?;
+    let mut environment = String::new();
+    for (key, value) in places {
+        // Writing to a String cannot fail.
+        let _ = writeln!(environment, "Environment={}", escape::assignment(key, value)?);
+    }
+    let name = plan.name.as_str();
+    let description = escape::text(&format!("{} {} ({name})", plan.recipe.title, plan.recipe.version));
+    let start_timeout = match plan.ready.start_timeout_s {
+        0 => "infinity".to_owned(),
+        seconds => timespan(seconds.saturating_add(START_MARGIN_S)),
+    };
+    let descriptors = plan.ports.len() + SPARE_DESCRIPTORS;
+    let service = template::fill(
+        include_str!("../../units/service.in"),
+        &[
+            ("name", name),
+            ("description", &description),
+            ("environment", &environment),
+            ("program", &program),
+            ("start_timeout", &start_timeout),
+            ("stop_timeout", &timespan(plan.stop.timeout_s)),
+            ("descriptors", &descriptors.to_string()),
+            ("limits", &limits(&plan.limits)?),
+        ],
+    )?;
+    let yard = template::fill(include_str!("../../units/yard.in"), &[("environment", &environment), ("program", &program)])?;
+    Ok(Units {
+        service: UnitFile { name: plan.name.unit(), text: service },
+        yard: UnitFile { name: YARD.to_owned(), text: yard },
+        slice: UnitFile { name: SLICE.to_owned(), text: include_str!("../../units/slice.in").to_owned() },
+    })
+}
+
+/// Seconds as a time span; beyond 30 years systemd's microseconds have no room to spare, and nobody waits that long.
+fn timespan(seconds: u64) -> String {
+    if seconds > 1_000_000_000 { "infinity".to_owned() } else { format!("{seconds}s") }
+}
+
+fn limits(limits: &Limits) -> Result<String> {
+    let mut lines = String::new();
+    let all = [
+        ("MemoryMax", limits.memory_bytes, ""),
+        ("CPUQuota", limits.cpu_percent.map(u64::from), "%"),
+        ("TasksMax", limits.tasks, ""),
+    ];
+    for (key, value, unit) in all {
+        match value {
+            None => {}
+            Some(0) => return Err(Error::usage(format!("a limit `{key}=0{unit}` would let nothing run"))),
+            // Writing to a String cannot fail.
+            Some(value) => drop(writeln!(lines, "{key}={value}{unit}")),
+        }
+    }
+    Ok(lines)
+}
+
+/// What the marker section of one of our unit files says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Marker {
+    /// A service of this name.
+    Service(ServiceName),
+    /// The yard.
+    Yard,
+    /// The slice.
+    Slice,
+}
+
+/// Reads the `[X-Steading]` section, which systemd itself ignores. `None`: the file is not ours.
+#[must_use]
+pub fn marker(text: &str) -> Option<Marker> {
+    let mut lines = text.lines().map(str::trim);
+    lines.by_ref().find(|line| *line == "[X-Steading]")?;
+    lines.take_while(|line| !line.starts_with('[')).find_map(|line| match line.split_once('=')? {
+        ("Service", name) => name.parse().ok().map(Marker::Service),
+        ("Yard", "yes") => Some(Marker::Yard),
+        ("Slice", "yes") => Some(Marker::Slice),
+        _ => None,
+    })
+}
+
+/// Whether a unit file's text was written by us.
+#[must_use]
+pub fn is_ours(text: &str) -> bool {
+    marker(text).is_some()
+}
