@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn names_are_safe_and_differ() {
-        assert_eq!(escape("docker.io/library/postgres:14"), "docker%2Eio%2Flibrary%2Fpostgres%3A14");
+        assert_eq!(escape("registry.example/library/postgres:14"), "registry%2Eexample%2Flibrary%2Fpostgres%3A14");
         assert_eq!(escape("."), "%2E");
         assert_ne!(escape("a%2Fb"), escape("a/b"));
         let long = "x/".repeat(300);

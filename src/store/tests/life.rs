@@ -32,23 +32,23 @@ fn images_share_layers_have_their_own_slots_and_are_listed() {
     let fixture = Fixture::new();
     let base = fixture.import(&tar_of(&["f base=1"])).unwrap();
     let top = fixture.import(&tar_of(&["f top=22"])).unwrap();
-    let first = fixture.commit(&[base], Some("docker.io/library/base:1")).unwrap();
-    let second = fixture.commit(&[base, top], Some("docker.io/library/top:1")).unwrap();
+    let first = fixture.commit(&[base], Some("registry.example/library/base:1")).unwrap();
+    let second = fixture.commit(&[base, top], Some("registry.example/library/top:1")).unwrap();
     // Again, with another name: the same image, the same slot.
-    assert_eq!(fixture.commit(&[base, top], Some("docker.io/library/top:latest")).unwrap(), second);
+    assert_eq!(fixture.commit(&[base, top], Some("registry.example/library/top:latest")).unwrap(), second);
     let list = fixture.store.images().unwrap();
     let info = list.iter().find(|info| info.digest == second).unwrap();
-    assert_eq!(info.references, ["docker.io/library/top:1", "docker.io/library/top:latest"]);
+    assert_eq!(info.references, ["registry.example/library/top:1", "registry.example/library/top:latest"]);
     assert_eq!((info.entries, info.size, info.layers.as_slice()), (3, 3, &[base, top][..]));
     assert_eq!(list.iter().map(|info| info.slot).max(), Some(2));
     assert_ne!(list[0].slot, list[1].slot);
-    assert_eq!(fixture.store.reference("docker.io/library/base:1").unwrap(), Some(first));
+    assert_eq!(fixture.store.reference("registry.example/library/base:1").unwrap(), Some(first));
     assert_eq!(fixture.store.config(&first).unwrap(), config_of(&[base]).as_bytes());
     assert_eq!(fixture.store.config(&base).unwrap_err().kind(), Kind::NotFound);
     // A slot is never given again.
     assert!(fixture.store.remove_image(&second).unwrap());
     assert!(!fixture.store.remove_image(&second).unwrap());
-    assert_eq!(fixture.store.reference("docker.io/library/top:1").unwrap(), None);
+    assert_eq!(fixture.store.reference("registry.example/library/top:1").unwrap(), None);
     fixture.commit(&[base, top], None).unwrap();
     assert_eq!(fixture.store.image(&second).unwrap().unwrap().slot(), 3);
     let reader = Store::open_read_only(fixture.store.root()).unwrap();
