@@ -1,5 +1,5 @@
 //! Bad input and bad days: each ends in one clear error with a hint, and leaves the machine as it was.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a test program")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The program itself, with no service manager around: exit codes, streams, errors, odd bytes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test program")]
 
 use std::ffi::OsStr;
 use std::fs;

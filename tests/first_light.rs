@@ -1,5 +1,5 @@
 //! The whole path, for real: install, use, restart, remove, on both Debian trees, with and without a subuid range.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a test program")]
 
 mod support;
 

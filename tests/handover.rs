@@ -1,5 +1,5 @@
 //! Published ports: the kept socket is handed over, and a restart refuses nobody.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a test program")]
 
 mod support;
 

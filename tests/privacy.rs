@@ -1,5 +1,5 @@
 //! The generated password is seen nowhere but in its file and by those who ask for it.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a test program")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Data over a reboot and a power cut of the machine. A binary of its own: it takes the machine from all others.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a test program")]
 
 mod support;
 

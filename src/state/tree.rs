@@ -99,7 +99,7 @@ mod tests {
         fs::create_dir_all(tree.join("upper/work/work")).unwrap();
         std::os::unix::fs::symlink(&kept, tree.join("link")).unwrap();
         fs::write(tree.join("upper/work/work/file"), "x").unwrap();
-        fs::set_permissions(tree.join("upper/work/work"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("upper/work/work"), Permissions::from_mode(0o000)).unwrap();
         remove_opened(&tree).map_or(Ok(()), Err).unwrap();
         assert!(!tree.exists());
         assert!(kept.join("file").exists());
