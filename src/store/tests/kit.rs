@@ -173,5 +173,5 @@ pub(super) fn walk(index: &Index, each: &mut impl FnMut(&[u8], NodeId)) {
 /// The host cannot run a test: a failure where everything must work, else a note.
 pub(super) fn cannot(why: &str) {
     assert!(std::env::var_os("STEADING_MUST_WORK").is_none_or(|must| must != "1"), "cannot run: {why}");
-    eprintln!("skipped: {why}");
+    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
 }
