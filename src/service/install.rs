@@ -6,7 +6,7 @@ use super::{Context, context, control, ports, pull, remove};
 use crate::catalog::Catalog;
 use crate::error::{Context as _, Error, Result};
 use crate::image::{ImageConfig, Platform};
-use crate::recipe::Selected;
+use crate::recipe::{Date, Selected};
 use crate::registry::{Client, ResolvedImage};
 use crate::resolve::{self, ImageFacts, Plan, ServiceName};
 use crate::runtime;
@@ -18,6 +18,7 @@ use crate::systemd;
 use crate::unit;
 use nix::unistd::{getgid, getuid};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// What is to be installed.
 #[derive(Clone, Debug)]
@@ -50,6 +51,7 @@ pub struct Installed {
 pub async fn plan(context: &Context, request: &Request) -> Result<Plan> {
     let catalog = Catalog::load(&context.paths.user_catalog())?;
     let selected = catalog.find(&request.recipe)?;
+    warn(context, &selected);
     let client = Client::new(context.settings.registry.clone())?;
     let name = service_name(request, &selected)?;
     let image = resolve_image(context, &client, &selected).await?;
@@ -70,6 +72,13 @@ pub async fn install(context: &Context, request: &Request) -> Result<Installed> 
             work.roll_back(context).await;
             Err(error)
         }
+    }
+}
+
+/// Tells what the reader should know before installing: ended versions, successors, notes.
+fn warn(context: &Context, selected: &Selected<'_>) {
+    for notice in selected.notices(Date::of(SystemTime::now())) {
+        context.reporter.warn(&notice);
     }
 }
 
@@ -120,6 +129,7 @@ impl Work {
     async fn carry_out(&mut self, context: &Context, request: &Request) -> Result<Installed> {
         let catalog = Catalog::load(&context.paths.user_catalog())?;
         let selected = catalog.find(&request.recipe)?;
+        warn(context, &selected);
         let name = service_name(request, &selected)?;
         let services = Services::new(&context.paths);
         let fresh = !context.paths.service(&name).path().exists();
