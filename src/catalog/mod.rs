@@ -132,9 +132,7 @@ impl Catalog {
         }
         let names = self.entries.iter().map(|entry| entry.recipe.name());
         let aliases = self.entries.iter().flat_map(|entry| entry.recipe.head.aliases.iter().map(recipe::Name::as_str));
-        error.hint(did_you_mean(name, names.chain(aliases)).unwrap_or_else(|| {
-            "`steading search WORD` finds recipes".to_owned()
-        }))
+        error.hint(did_you_mean(name, names.chain(aliases)).unwrap_or_else(|| "`steading search WORD` finds recipes".to_owned()))
     }
 }
 

@@ -12,7 +12,7 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, fchdir, pivot_root, setsid};
+use nix::unistd::{Pid, pivot_root, setsid};
 use oci_spec::runtime::Spec;
 use std::ffi::OsString;
 use std::fs;
@@ -79,18 +79,17 @@ fn set_up(setup: &Setup) -> Result<()> {
     setup.driver.mount(&Layers { image: &setup.image, upper: &setup.upper, work: &setup.work, target: &setup.target })?;
     let prepared = Prepare::from_spec(&setup.spec)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let old_root = open("/", flags, Mode::empty()).context(|| "cannot open the old root")?;
     let run_dir = open(&setup.run_dir, flags, Mode::empty()).context(|| format!("cannot open `{}`", setup.run_dir.display()))?;
-    // pivot_root(2), "pivot_root(".", ".")": the old root comes to lie on top of the new one.
+    // While the old tree is in sight: a file of a tree that is gone cannot be cloned.
+    let names = [Identity::prepare(setup, "passwd")?, Identity::prepare(setup, "group")?];
+    // pivot_root(2), "pivot_root(".", ".")": the old root comes to lie on top of the new one. It goes at once: `/..` leads into
+    // what is mounted on top, and the image's links are not to lead there.
     std::env::set_current_dir(&setup.target).context(|| format!("cannot enter `{}`", setup.target.display()))?;
     pivot_root(".", ".").context(|| "cannot change the root file system")?;
-    std::env::set_current_dir("/").context(|| "cannot enter the new root")?;
-    prepared.attach_all()?;
-    add_identity(setup, &run_dir)?;
-    // New proc and sysfs mounts need the old ones in sight, so the old root goes only now.
-    fchdir(&old_root).context(|| "cannot enter the old root")?;
     umount2(".", MntFlags::MNT_DETACH).context(|| "cannot let go of the old root")?;
     std::env::set_current_dir("/").context(|| "cannot enter the new root")?;
+    prepared.attach_all()?;
+    add_identity(setup, &run_dir, &names)?;
     apply_sysctls(&setup.spec)?;
     prepared.restrict()?;
     crate::sys::net::loopback_up().context(|| "cannot bring the loopback interface up")?;
@@ -109,14 +108,31 @@ fn apply_sysctls(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
+/// A file of the run-time directory, empty so far, and a detached mount of it.
+struct Identity {
+    name: &'static str,
+    tree: OwnedFd,
+}
+
+impl Identity {
+    fn prepare(setup: &Setup, name: &'static str) -> Result<Self> {
+        let path = setup.run_dir.join(name);
+        let what = || format!("cannot prepare `{}`", path.display());
+        fs::write(&path, b"").context(what)?;
+        let tree = clone_tree(None, &path, false).context(what)?;
+        set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC), false).context(what)?;
+        Ok(Identity { name, tree })
+    }
+}
+
 /// Gives the service's ids names where the image has none: programs such as initdb look themselves up.
-fn add_identity(setup: &Setup, run_dir: &OwnedFd) -> Result<()> {
+fn add_identity(setup: &Setup, run_dir: &OwnedFd, names: &[Identity; 2]) -> Result<()> {
     let Some(process) = setup.spec.process() else { return Ok(()) };
     let (uid, gid) = (process.user().uid(), process.user().gid());
     let home = setup.program.env.get("HOME").map_or_else(|| OsString::from("/"), Clone::clone);
     let user = format!("steading:x:{uid}:{gid}::{}:/bin/sh\n", home.to_string_lossy().replace([':', '\n'], "_"));
-    for (name, id, line) in [("passwd", uid, user), ("group", gid, format!("steading:x:{gid}:\n"))] {
-        let path = Path::new("/etc").join(name);
+    for (identity, (id, line)) in names.iter().zip([(uid, user), (gid, format!("steading:x:{gid}:\n"))]) {
+        let path = Path::new("/etc").join(identity.name);
         let mut text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -129,20 +145,14 @@ fn add_identity(setup: &Setup, run_dir: &OwnedFd) -> Result<()> {
             text.push(b'\n');
         }
         text.extend_from_slice(line.as_bytes());
-        bind_file(run_dir, name, &text, &path)?;
+        let what = || format!("cannot provide `{}`", path.display());
+        let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let file = nix::fcntl::openat(run_dir, identity.name, flags, Mode::empty()).context(what)?;
+        std::io::Write::write_all(&mut fs::File::from(file), &text).context(what)?;
+        make_target(&path, true)?;
+        attach(identity.tree.as_fd(), &path).context(what)?;
     }
     Ok(())
-}
-
-fn bind_file(run_dir: &OwnedFd, name: &str, text: &[u8], target: &Path) -> Result<()> {
-    let what = || format!("cannot provide `{}`", target.display());
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let file = nix::fcntl::openat(run_dir, name, flags, Mode::from_bits_truncate(0o644)).context(what)?;
-    std::io::Write::write_all(&mut fs::File::from(file), text).context(what)?;
-    let tree = clone_tree(Some(run_dir.as_fd()), Path::new(name), false).context(what)?;
-    set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC), false).context(what)?;
-    make_target(target, true)?;
-    attach(tree.as_fd(), target).context(what)
 }
 
 /// Whether a passwd(5) or group(5) file names `id` (third field in both).

@@ -9,13 +9,13 @@ use crate::resolve::Protocol;
 use crate::sys::process::{copy_fd, pidfd};
 use crate::sys::seccomp::{self, Answer, Call};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{AddressFamily, SockType, getsockopt, sockopt};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::fstat;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 /// System calls that are notified.
@@ -80,7 +80,12 @@ impl Handover {
     fn on_bind(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
         let Ok(fd) = RawFd::try_from(call.args[0]) else { return Answer::Continue };
         // What cannot be read or is no IP address is the kernel's to judge.
-        let Some((family, port)) = read_address(call.pid, call.args[1], call.args[2]) else { return Answer::Continue };
+        let Some(address) = read_address(call.pid, call.args[1], call.args[2]) else { return Answer::Continue };
+        let port = address.port();
+        // What is bound to loopback is not meant for others: a temporary server while a database is made, for example.
+        if address.ip().is_loopback() {
+            return Answer::Continue;
+        }
         let Some(caller) = leader(call.pid) else { return Answer::Continue };
         let Some(theirs) = process_fd(caller, fd) else { return Answer::Continue };
         if !seccomp::is_waiting(listener, call.id) {
@@ -98,7 +103,7 @@ impl Handover {
             }
             return Answer::Continue;
         };
-        if !suits(self.published[index].port.host, family, &theirs) || self.holds_already(index, caller, fd) {
+        if !suits(self.published[index].port.host, address, &theirs) || self.holds_already(index, caller, fd) {
             return Answer::Continue;
         }
         let socket = &self.published[index].socket;
@@ -143,11 +148,11 @@ impl Handover {
     }
 }
 
-/// Whether a socket of `family` may become the one on `host`. A dual-stack IPv6 socket expects IPv4 clients too; one of
+/// Whether a socket that is bound to `address` may become the one on `host`. A dual-stack IPv6 socket expects IPv4 clients too; one of
 /// IPv6 only has an IPv4 sibling, which is the one to replace.
-fn suits(host: SocketAddr, family: AddressFamily, theirs: &OwnedFd) -> bool {
+fn suits(host: SocketAddr, address: SocketAddr, theirs: &OwnedFd) -> bool {
     match host {
-        SocketAddr::V4(_) => family == AddressFamily::Inet || !getsockopt(theirs, sockopt::Ipv6V6Only).unwrap_or(true),
+        SocketAddr::V4(_) => address.is_ipv4() || !getsockopt(theirs, sockopt::Ipv6V6Only).unwrap_or(true),
         SocketAddr::V6(_) => true,
     }
 }
@@ -157,22 +162,28 @@ fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {
     matches!((fstat(a), fstat(b)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
-/// Family and port of the socket address at `address` of process `pid`, if it is one of IPv4 or IPv6.
-fn read_address(pid: i32, address: u64, length: u64) -> Option<(AddressFamily, u16)> {
-    // Family and port lie in the first four bytes of sockaddr_in and sockaddr_in6 alike (ip(7), ipv6(7)).
+/// The socket address at `address` of process `pid`, if it is one of IPv4 or IPv6.
+fn read_address(pid: i32, address: u64, length: u64) -> Option<SocketAddr> {
     let (address, length) = (usize::try_from(address).ok()?, usize::try_from(length).ok()?);
-    let mut bytes = [0_u8; 4];
-    if length < 16 {
-        return None;
-    }
+    let mut bytes = [0_u8; size_of::<libc::sockaddr_in6>()];
+    let bytes = bytes.get_mut(..length.min(size_of::<libc::sockaddr_in6>()))?;
     let remote = [RemoteIoVec { base: address, len: bytes.len() }];
-    let read = process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(&mut bytes)], &remote).ok()?;
-    let family = match i32::from(u16::from_ne_bytes([bytes[0], bytes[1]])) {
-        libc::AF_INET => AddressFamily::Inet,
-        libc::AF_INET6 => AddressFamily::Inet6,
-        _ => return None,
-    };
-    (read == bytes.len()).then(|| (family, u16::from_be_bytes([bytes[2], bytes[3]])))
+    let read = process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(bytes)], &remote).ok()?;
+    parse_address(bytes.get(..read)?)
+}
+
+/// A sockaddr_in (ip(7): family, port, address) or sockaddr_in6 (ipv6(7): family, port, flow, address, scope).
+fn parse_address(bytes: &[u8]) -> Option<SocketAddr> {
+    let family = i32::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
+    let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
+    match family {
+        libc::AF_INET if bytes.len() >= size_of::<libc::sockaddr_in>() => {
+            Some((Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(4..8)?).ok()?), port).into())
+        }
+        // The kernel takes one without the scope, too (SIN6_LEN_RFC2133).
+        libc::AF_INET6 => Some((Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(8..24)?).ok()?), port).into()),
+        _ => None,
+    }
 }
 
 /// The process that thread `tid` belongs to. pidfd_open(2) takes thread group leaders only (before Linux 6.9).
@@ -198,4 +209,46 @@ fn copy_status_flags(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
     let wanted = OFlag::from_bits_truncate(fcntl(from, FcntlArg::F_GETFL)?) & OFlag::O_NONBLOCK;
     let current = OFlag::from_bits_truncate(fcntl(to, FcntlArg::F_GETFL)?);
     fcntl(to, FcntlArg::F_SETFL((current - OFlag::O_NONBLOCK) | wanted)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(family: i32, rest: &[u8]) -> Vec<u8> {
+        let mut bytes = u16::try_from(family).unwrap().to_ne_bytes().to_vec();
+        bytes.extend_from_slice(rest);
+        bytes
+    }
+
+    #[test]
+    fn addresses_are_read_as_the_kernel_reads_them() {
+        let four = bytes(libc::AF_INET, &[0x15, 0x38, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(parse_address(&four), Some("127.0.0.1:5432".parse().unwrap()));
+        assert_eq!(parse_address(&four[..15]), None);
+        let mut rest = [0; 26];
+        (rest[0], rest[1], rest[21]) = (0x15, 0x38, 1);
+        let six = bytes(libc::AF_INET6, &rest);
+        assert_eq!(parse_address(&six), Some("[::1]:5432".parse().unwrap()));
+        assert_eq!(parse_address(&six[..24]), Some("[::1]:5432".parse().unwrap()));
+        assert_eq!(parse_address(&six[..23]), None);
+        for other in [&bytes(libc::AF_UNIX, b"/tmp/x")[..], &[], &[2], &[2, 0]] {
+            assert_eq!(parse_address(other), None);
+        }
+    }
+
+    #[test]
+    fn a_v6_only_socket_does_not_take_a_v4_port() {
+        let any: SocketAddr = "[::]:80".parse().unwrap();
+        let host: SocketAddr = "127.0.0.1:8080".parse().unwrap();
+        let socket = |only: bool| {
+            use nix::sys::socket::{AddressFamily, SockFlag, setsockopt, socket};
+            let fd = socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+            setsockopt(&fd, sockopt::Ipv6V6Only, &only).unwrap();
+            fd
+        };
+        assert!(suits(host, any, &socket(false)));
+        assert!(!suits(host, any, &socket(true)));
+        assert!(suits("[::1]:8080".parse().unwrap(), any, &socket(true)));
+    }
 }

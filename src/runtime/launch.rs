@@ -1,7 +1,7 @@
 //! The last steps before exec, for the service itself and for what joins it: directory, privileges, descriptors, exec.
 
 use crate::error::{Context, Error, Result};
-use crate::sys::{caps, process};
+use crate::sys::{caps, process, seccomp};
 use nix::errno::Errno;
 use nix::unistd::{chdir, execve};
 use std::collections::BTreeMap;
@@ -61,8 +61,12 @@ impl Program {
         }
         chdir(self.cwd.as_os_str()).context(|| format!("cannot enter the working directory `{}`", self.cwd.display()))?;
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        process::new_session_keyring().map_err(|error| {
+            Error::failed("cannot make a session keyring").because(error).hint("a limit of keys? see `kernel.keys.maxkeys`")
+        })?;
         caps::drop_all().context(|| "cannot give up capabilities")?;
         caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+        seccomp::deny_terminal_injection().context(|| "cannot install the terminal filter")?;
         process::close_on_exec_from(3).context(|| "cannot mark descriptors close-on-exec")?;
         process::reset_signals().context(|| "cannot reset signals")?;
         before_exec()?;

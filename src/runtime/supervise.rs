@@ -22,7 +22,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How a supervised service ended.
@@ -43,11 +43,15 @@ pub fn supervise(paths: &Paths, name: &ServiceName) -> Result<i32> {
     let plan = Services::new(paths).load(name)?;
     let run_dir = etc::run_dir(paths, name);
     let result = start(paths, &plan, &run_dir, stored, &notify).and_then(|(started, handover)| {
-        let service = Supervisor::new(&plan, started, handover, &notify, &signals)?;
-        service.run()
+        let recorded = record::write(&run_dir, started.pid);
+        let mut service = Supervisor::new(&plan, started, handover, &notify, &signals)?;
+        if let Err(error) = recorded {
+            service.fail(error);
+        }
+        Ok(service.run())
     });
     let cleaned = etc::remove(&run_dir);
-    match result? {
+    match result?? {
         Ending::Code(code) => cleaned.map(|()| code),
         Ending::Signal(signal) => process::die_of(signal),
     }
@@ -90,7 +94,6 @@ fn start(
         driver: Box::new(Hybrid),
     };
     let started = container::start(&setup, &joined)?;
-    record::write(run_dir, started.pid)?;
     Ok((started, Handover::new(published)))
 }
 
@@ -100,6 +103,21 @@ struct Running {
     pid: Pid,
     deadline: Instant,
 }
+
+/// A stop under way.
+#[derive(Debug)]
+struct Stopping {
+    /// When the default action takes the place of a signal that is not caught.
+    patience: Instant,
+    /// The program that got the signal; another one (exec) has not heard of it.
+    told: Option<PathBuf>,
+}
+
+/// How long a process may take to catch its stop signal: an entrypoint that is just about to become the service.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often a stopping process is looked at again.
+const STOP_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Supervisor<'a> {
@@ -115,7 +133,7 @@ struct Supervisor<'a> {
     probe: Option<Running>,
     /// When the start is given up; `None` once ready.
     deadline: Option<Instant>,
-    stopping: bool,
+    stopping: Option<Stopping>,
     ending: Option<Ending>,
     failure: Option<Error>,
 }
@@ -134,7 +152,7 @@ impl<'a> Supervisor<'a> {
             tracker: Tracker::new(&plan.ready),
             probe: None,
             deadline: Instant::now().checked_add(Duration::from_secs(plan.ready.start_timeout_s)),
-            stopping: false,
+            stopping: None,
             ending: None,
             failure: None,
         })
@@ -151,9 +169,19 @@ impl<'a> Supervisor<'a> {
                     None => Ok(ending),
                 };
             }
-            let due = self.step()?;
-            self.wait(due)?;
+            let waited = self.step().and_then(|due| self.wait(due));
+            if let Err(error) = waited {
+                self.fail(error);
+            }
         }
+    }
+
+    /// Something of our own failed. The service is stopped as it should be, and the error is told once it has ended.
+    fn fail(&mut self, error: Error) {
+        if self.failure.is_none() {
+            self.failure = Some(error);
+        }
+        self.stop();
     }
 
     /// A lost message is not worth the service's life.
@@ -164,8 +192,9 @@ impl<'a> Supervisor<'a> {
     /// Does what is due now; returns when to look again.
     fn step(&mut self) -> Result<Option<Instant>> {
         let now = Instant::now();
-        if self.stopping {
-            return Ok(None);
+        if self.stopping.is_some() {
+            self.send_stop(now);
+            return Ok(now.checked_add(STOP_INTERVAL));
         }
         if let Some(probe) = &self.probe
             && now >= probe.deadline
@@ -180,8 +209,14 @@ impl<'a> Supervisor<'a> {
                 self.tell("READY=1\nSTATUS=Running");
             }
             Step::Probe => {
-                self.probe = Some(self.start_probe(now)?);
-                due = self.probe.as_ref().map(|probe| probe.deadline);
+                // One that cannot be started (too many tasks, no memory) is one that failed.
+                match self.start_probe(now) {
+                    Ok(probe) => due = Some(self.probe.insert(probe).deadline),
+                    Err(_) => self.tracker.probe_ended(now, false),
+                }
+                if self.probe.is_none() {
+                    due = now.checked_add(STOP_INTERVAL);
+                }
             }
             Step::Wait(at) => due = earliest(due, at),
             Step::Settled => {}
@@ -199,12 +234,11 @@ impl<'a> Supervisor<'a> {
     fn give_up(&mut self) {
         let seconds = self.plan.ready.start_timeout_s;
         let why = self.handover.missing().unwrap_or_else(|| "its readiness probe does not succeed".into());
-        self.failure = Some(
+        self.fail(
             Error::failed(format!("`{}` was not ready within {seconds} s", self.plan.name))
                 .because(std::io::Error::other(why))
                 .hint(format!("`journalctl --user -u {}` has what it said", self.plan.name)),
         );
-        self.stop();
     }
 
     fn start_probe(&self, now: Instant) -> Result<Running> {
@@ -250,7 +284,11 @@ impl<'a> Supervisor<'a> {
         let (signalled, notified) = (happened(0), happened(1));
         if let Some(listener) = &self.listener {
             if notified.contains(PollFlags::POLLIN) {
-                self.handover.handle(listener.as_fd()).context(|| "cannot answer a notification")?;
+                let handled = self.handover.handle(listener.as_fd()).context(|| "cannot answer a notification");
+                if handled.is_err() {
+                    self.listener = None;
+                }
+                handled?;
             } else if notified.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
                 // No process has the filter any more.
                 self.listener = None;
@@ -291,13 +329,28 @@ impl<'a> Supervisor<'a> {
     }
 
     fn stop(&mut self) {
-        if !self.stopping {
+        if self.stopping.is_none() {
             self.tell("STOPPING=1\nSTATUS=Stopping");
+            let now = Instant::now();
+            self.stopping = Some(Stopping { patience: now.checked_add(PATIENCE).unwrap_or(now), told: None });
+            self.send_stop(now);
         }
-        self.stopping = true;
-        // The default action of the signal would have ended any other process.
-        let signal = if signals::is_caught(self.pid, self.stop) { self.stop } else { Signal::SIGKILL };
-        let _ = kill(self.pid, signal);
+    }
+
+    /// Sends the stop signal to a program that has not had it yet. The signal's default action does not end the first process
+    /// of a pid namespace, though it would end any other: one that does not catch it is killed after some patience.
+    fn send_stop(&mut self, now: Instant) {
+        let Some(stopping) = &mut self.stopping else { return };
+        let program = fs::read_link(format!("/proc/{}/exe", self.pid)).ok();
+        if stopping.told.is_some() && stopping.told == program {
+            return;
+        }
+        if signals::is_caught(self.pid, self.stop) {
+            let _ = kill(self.pid, self.stop);
+            stopping.told = program;
+        } else if now >= stopping.patience {
+            let _ = kill(self.pid, Signal::SIGKILL);
+        }
     }
 }
 

@@ -132,8 +132,8 @@ impl Work {
         warn(context, &selected);
         let name = service_name(request, &selected)?;
         let services = Services::new(&context.paths);
-        let fresh = !context.paths.service(&name).path().exists();
         let lock = context.lock(&name, "install").await?;
+        let fresh = !context.paths.service(&name).path().exists();
         self.name = Some((name.clone(), lock));
         self.fresh = fresh;
         if services.is_installed(&name) {
@@ -214,7 +214,7 @@ impl Work {
         directory.activate(number)?;
         steps.create_shared_dir(&units.dir, 0o755)?;
         steps.write(&units.dir.join(&rendered.service.name), rendered.service.text.as_bytes(), 0o644)?;
-        units.write_shared(&rendered)?;
+        units.write_shared(&rendered, steps)?;
         drop(shared);
         steps.used_unit(rendered.service.name.clone());
         units.manager.enable(&rendered.service.name).await?;

@@ -48,6 +48,16 @@ impl Transaction {
         Ok(())
     }
 
+    /// Writes a file that other services use too: an older one comes back, a new one stays until nobody uses it.
+    pub(super) fn write_shared(&mut self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+        let before = self.done.len();
+        self.write(path, bytes, mode)?;
+        if matches!(self.done.get(before), Some(Undo::RemoveFile(_))) {
+            self.done.truncate(before);
+        }
+        Ok(())
+    }
+
     /// Writes a file, new or in place of an older one of ours. Tells whether anything changed.
     pub(super) fn write(&mut self, path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
         match fs::read(path) {

@@ -1,6 +1,7 @@
 //! Unit files of a service, and those that all services share: written with the first, removed with the last.
 
 use super::Context;
+use super::transaction::Transaction;
 use crate::error::{Context as _, Error, Result};
 use crate::resolve::ServiceName;
 use crate::state::{Services, remove_dir_if_empty, remove_tree};
@@ -51,9 +52,9 @@ impl UserUnits {
     }
 
     /// Writes the units that all services share.
-    pub(super) fn write_shared(&self, rendered: &Units) -> Result<()> {
+    pub(super) fn write_shared(&self, rendered: &Units, steps: &mut Transaction) -> Result<()> {
         for unit in [&rendered.slice, &rendered.yard] {
-            systemd::install_unit(&self.dir, unit)?;
+            steps.write_shared(&self.dir.join(&unit.name), unit.text.as_bytes(), 0o644)?;
         }
         Ok(())
     }
@@ -83,14 +84,14 @@ impl UserUnits {
     /// `purge` the user's drop-ins and mask for it go too.
     pub(super) async fn remove(&self, context: &Context, name: &ServiceName, purge: bool) -> Result<()> {
         let unit = name.unit();
-        let mut found = false;
+        // Whether its file is still there or not: nothing may run on directories that are about to go.
+        if !matches!(self.manager.unit_origin(&unit).await?, UnitOrigin::Foreign(_)) {
+            context.reporter.step(&format!("stopping {name}"));
+            self.stop_and_disable(&unit).await?;
+        }
         for directory in [&self.dir, &self.own_dir] {
             let path = directory.join(&unit);
             if path.exists() && is_ours(&path)? {
-                if !std::mem::replace(&mut found, true) {
-                    context.reporter.step(&format!("stopping {name}"));
-                    self.stop_and_disable(&unit).await?;
-                }
                 systemd::remove_unit(directory, &unit)?;
             }
         }
@@ -115,11 +116,16 @@ impl UserUnits {
         Ok(())
     }
 
-    /// Stops a unit and takes it from the boot, its file stays.
+    /// Stops a unit and takes it from the boot, its file stays. An error when it does not end.
     pub(super) async fn stop_and_disable(&self, unit: &str) -> Result<()> {
-        let status = self.manager.status(unit).await?;
-        if status.active != "inactive" && status.active != "failed" {
+        let is_down = |active: &str| matches!(active, "inactive" | "failed");
+        if !is_down(&self.manager.status(unit).await?.active) {
             self.manager.stop(unit).await?;
+            let active = self.manager.status(unit).await?.active;
+            if !is_down(&active) {
+                return Err(Error::failed(format!("`{unit}` does not stop: it is {active}"))
+                    .hint("somebody else starts it at this moment? try again"));
+            }
         }
         self.manager.disable(unit).await.map(drop)
     }

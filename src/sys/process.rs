@@ -147,7 +147,8 @@ pub fn close_from(first: u32) -> io::Result<()> {
 #[derive(Debug)]
 pub struct IgnoredSignals(Vec<(nix::sys::signal::Signal, nix::sys::signal::SigAction)>);
 
-/// Ignores SIGINT and SIGQUIT, which a terminal sends to a whole process group, until the result is dropped.
+/// Ignores the signals that a terminal sends to a whole process group (^C, ^\, ^Z, and its use from the background), until
+/// the result is dropped. A stopped waiter would never reap its child, and so hold up the end of the child's pid namespace.
 ///
 /// # Errors
 /// Those of sigaction(2).
@@ -155,7 +156,7 @@ pub fn ignore_terminal_signals() -> io::Result<IgnoredSignals> {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     let mut former = Vec::new();
-    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
         // SAFETY: SIG_IGN is no function of ours, so nothing can run at a bad moment.
         former.push((signal, unsafe { sigaction(signal, &ignore) }?));
     }
@@ -183,6 +184,23 @@ pub fn reset_signals() -> io::Result<()> {
         unsafe { signal(number, SigHandler::SigDfl) }?;
     }
     Ok(SigSet::empty().thread_set_mask()?)
+}
+
+/// Leaves the session keyring of whoever started us, which may hold keys of the user's, for a new empty one (keyctl(2)).
+/// A kernel without keyrings has nothing to leave.
+///
+/// # Errors
+/// Those of keyctl(2) but ENOSYS; EDQUOT when the user has too many keys (kernel.keys.maxkeys).
+pub fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring; no memory is read.
+    match unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) } {
+        result if result >= 0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+            error => Err(error),
+        },
+    }
 }
 
 /// Ends this process by `signal`, without a core dump of its own, so that the parent sees the signal; 128 + signal as

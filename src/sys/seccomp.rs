@@ -65,6 +65,38 @@ pub fn notify_on(numbers: &[libc::c_long]) -> io::Result<OwnedFd> {
     }
 }
 
+/// Refuses, with EPERM and for good, the two ioctls by which a program can type into the terminal it was given: TIOCSTI and
+/// TIOCLINUX (ioctl_tty(2)). `no_new_privs` must be set.
+///
+/// # Errors
+/// Those of seccomp(2).
+pub fn deny_terminal_injection() -> io::Result<()> {
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let give = libc::BPF_RET | libc::BPF_K;
+    // The kernel takes the request as 32 bits: the low half of args[1], at 24 on a little-endian machine.
+    let request = if cfg!(target_endian = "little") { 24 } else { 28 };
+    let ioctl = u32::try_from(libc::SYS_ioctl).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let (sti, linux) = (libc::TIOCSTI as u32, libc::TIOCLINUX as u32);
+    let mut program = [
+        statement(load, 4),
+        jump_if_equal(AUDIT_ARCH, 0, 5),
+        statement(load, 0),
+        jump_if_equal(ioctl, 0, 3),
+        statement(load, request),
+        jump_if_equal(sti, 2, 0),
+        jump_if_equal(linux, 1, 0),
+        statement(give, libc::SECCOMP_RET_ALLOW),
+        statement(give, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+    ];
+    let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let request = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
+    // SAFETY: `request` points to `length` instructions that live over the call; the kernel copies and verifies them.
+    match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 // ioctl numbers of linux/seccomp.h: _IOWR('!', nr, type) and _IOW('!', nr, type).
 const fn ioctl_number(direction: u64, number: u64, size: usize) -> u64 {
     (direction << 30) | ((size as u64) << 16) | (0x21 << 8) | number
