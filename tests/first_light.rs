@@ -59,6 +59,14 @@ fn whole_path(machine: &Machine, subuid: bool) {
     user.steading(&["restart", name]).ok();
     assert_eq!(sql(&user, name, "select sum(x) from t"), "500500");
 
+    // Masked it does not start; unmasked it does.
+    user.run(&["systemctl", "--user", "mask", name]).ok();
+    user.steading(&["stop", name]).ok();
+    assert_ne!(user.run(&["systemctl", "--user", "start", name]).code, 0);
+    assert!(user.steading(&["start", name]).fails(1).contains("unmask"));
+    user.run(&["systemctl", "--user", "unmask", name]).ok();
+    user.steading(&["start", name]).ok();
+
     // Looking at it and into it.
     assert!(user.steading(&["list"]).ok().contains(name));
     assert!(user.steading(&["list", "--json"]).ok().contains("\"postgres@14\""));

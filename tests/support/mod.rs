@@ -162,7 +162,7 @@ impl User {
                ! -path '*/.config/steading' ! -path '*/.config/steading/config.toml' ! -path \"$XDG_RUNTIME_DIR/systemd/*\" 2>/dev/null; \
              systemctl --user list-units --all --no-legend --plain 'steading*' '*@*.service' | grep -v -e ' app' -e ' background' ; \
              pgrep -u $(id -u) -a steading; pgrep -u $(id -u) -a postgres; pgrep -u $(id -u) -a redis; \
-             cat /proc/[0-9]*/mountinfo 2>/dev/null | sed s/steading-test//g | grep -i steading | sort -u; true",
+             for pid in $(pgrep -u $(id -u)); do cat /proc/$pid/mountinfo 2>/dev/null; done | sed s/steading-test//g | grep -i steading | sort -u; true",
         )
         .ok()
     }
