@@ -39,6 +39,15 @@
 //! | [`doctor`] | host checks: name, severity, cause, remedy |
 //! | [`sys`] | all `unsafe`; safe wrappers that return errno with the path |
 //! | [`error`], [`report`] | the error type with hints; progress as a trait |
+//!
+//! Decisions that measurement made, each told where it is carried out:
+//!
+//! - Units lie in `$XDG_DATA_HOME/systemd/user`, not in `$XDG_CONFIG_HOME/systemd/user`: `systemctl --user mask` works only so
+//!   ([`state::Paths::units`]).
+//! - A published socket is handed to a process once, though it binds 0.0.0.0 and `::`; what binds loopback stays private
+//!   (`runtime/handover.rs`).
+//! - The old root goes before any path of the image is followed (`runtime/child.rs`).
+//! - PostgreSQL asks clients from 127.0.0.1 for a password, as their real addresses are seen (`catalog/postgres.toml`).
 
 pub mod catalog;
 pub mod cli;

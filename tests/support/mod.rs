@@ -148,10 +148,10 @@ impl User {
         .ok();
     }
 
-    /// A host port of the machine that nothing listens on.
+    /// A host port of the machine that nothing listens on; below 32768, where the kernel takes the ports of clients from.
     pub fn free_port(&self) -> u16 {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let base = 20_000 + (std::process::id() % 300) * 100 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let base = 20_000 + (std::process::id() % 120) * 100 + NEXT.fetch_add(1, Ordering::Relaxed);
         u16::try_from(base).expect("a port")
     }
 

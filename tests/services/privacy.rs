@@ -1,8 +1,6 @@
 //! The generated password is seen nowhere but in its file and by those who ask for it.
-#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a test program")]
 
-mod support;
-
+use crate::support;
 #[test]
 fn the_password_is_in_no_unit_argv_environment_or_journal() {
     let Some(machine) = support::machine() else { return };

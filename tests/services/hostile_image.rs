@@ -1,8 +1,6 @@
 //! An image that means harm: its links lead out of the root as far as links can. Made here, served by a real registry.
-#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "a test program")]
 
-mod support;
-
+use crate::support;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};

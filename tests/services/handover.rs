@@ -1,8 +1,6 @@
 //! Published ports: the kept socket is handed over, and a restart refuses nobody.
-#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a test program")]
 
-mod support;
-
+use crate::support;
 /// Connects all the time for `seconds`; prints `CONNECTED REFUSED`.
 const CLIENTS: &str = r#"
 use strict; use IO::Socket::INET; use Time::HiRes qw(time sleep);
@@ -63,5 +61,27 @@ fn two_of_one_kind_do_not_meet() {
     }
     user.steading(&["remove", "--purge", "one"]).ok();
     user.steading(&["remove", "--purge", "two"]).ok();
+    assert_eq!(user.leftovers(), "");
+}
+
+#[test]
+fn a_server_with_workers_gets_its_socket_and_keeps_it_over_a_reload() {
+    let Some(machine) = support::machine() else { return };
+    let user = machine.user(false);
+    let port = user.free_port().to_string();
+    user.steading(&["install", "nginx@1.22", "--port", &format!("http={port}")]).ok();
+    let get = || {
+        let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; timeout 5 cat <&3");
+        assert!(user.sh(&script).ok().contains("Welcome to nginx!"));
+    };
+    get();
+    // The supervisor passes SIGHUP on; new workers serve from the same socket.
+    user.sh("kill -HUP $(systemctl --user show -P MainPID nginx@1.22)").ok();
+    get();
+    user.run(&["systemctl", "--user", "restart", "nginx@1.22"]).ok();
+    get();
+    let log = user.sh("cat ~/.local/share/steading/services/nginx@1.22/data/log/access.log").ok();
+    assert!(log.contains("127.0.0.1") && log.lines().count() >= 3, "{log}");
+    user.steading(&["remove", "--purge", "nginx@1.22"]).ok();
     assert_eq!(user.leftovers(), "");
 }

@@ -1,9 +1,7 @@
 //! The whole path, for real: install, use, restart, remove, on both Debian trees, with and without a subuid range.
-#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a test program")]
 
-mod support;
-
-use support::{Machine, User};
+use crate::support;
+use crate::support::{Machine, User};
 
 fn sql(user: &User, name: &str, query: &str) -> String {
     user.sh(&format!("psql \"$(steading url {name})\" -At -c \"{query}\"")).ok()

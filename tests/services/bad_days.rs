@@ -1,11 +1,9 @@
 //! Bad input and bad days: each ends in one clear error with a hint, and leaves the machine as it was.
-#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a test program")]
 
-mod support;
-
+use crate::support;
+use crate::support::{Done, User};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use support::{Done, User};
 
 /// A user on the first machine; `None` skips the test.
 fn user() -> Option<User> {

@@ -1,0 +1,12 @@
+//! Services in the testbed, end to end. One program, so that its tests can wait beside each other; `tests/reboot.rs` takes the
+//! machines for itself.
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a test program")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_days;
+mod first_light;
+mod handover;
+mod hostile_image;
+mod privacy;
