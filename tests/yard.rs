@@ -129,7 +129,7 @@ fn kills() -> Outcome {
     let image = ground.store("first")?;
     let mut manager = Manager::start(&ground)?;
     // It reads every file over and over, each time from the server, and compares each byte.
-    let mut load = ground.role("load", &[&image, "6"]).stdout(std::process::Stdio::piped()).spawn()?;
+    let mut load = ground::start(ground.role("load", &[&image, "6"]).stdout(std::process::Stdio::piped()))?;
     for round in 0..15 {
         std::thread::sleep(Duration::from_millis(100));
         manager.kill()?;

@@ -74,9 +74,21 @@ pub fn finish(mut child: Child) -> Result<Output, Failed> {
     Ok(child.wait_with_output()?)
 }
 
+/// Starts a command. Each ground has a copy of this program; a test that forks at the moment of the copy holds it open for
+/// writing until its own exec, and so long nobody can execute it.
+pub fn start(command: &mut Command) -> std::io::Result<Child> {
+    for _ in 0..500 {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::sleep(Duration::from_millis(2)),
+            other => return other,
+        }
+    }
+    command.spawn()
+}
+
 /// Runs a command to its end, see [`finish`].
 pub fn output(mut command: Command) -> Result<Output, Failed> {
-    finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    finish(start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?)
 }
 
 impl Ground {
@@ -163,7 +175,7 @@ impl Ground {
     /// A shell inside the yard that waits.
     pub fn lookout(&self) -> Result<Lookout, Failed> {
         let script = format!("echo {LOOKOUT_READY}; exec sh -e");
-        let mut child = self.role("look", &[&script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = start(self.role("look", &[&script]).stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
         if line.trim() != LOOKOUT_READY {

@@ -57,7 +57,7 @@ impl<'a> Manager<'a> {
             command.stdin(Stdio::from(a)).stdout(Stdio::from(b)).stderr(Stdio::from(c));
             command
         };
-        self.child = Some(command.env("NOTIFY_SOCKET", &self.address).spawn()?);
+        self.child = Some(super::ground::start(command.env("NOTIFY_SOCKET", &self.address))?);
         let end = Instant::now() + PATIENCE;
         while !self.receive()? {
             let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
