@@ -119,7 +119,7 @@ impl Identity {
         let path = setup.run_dir.join(name);
         let what = || format!("cannot prepare `{}`", path.display());
         fs::write(&path, b"").context(what)?;
-        let tree = clone_tree(None, &path, false).context(what)?;
+        let tree = clone_tree(&path, false).context(what)?;
         set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC), false).context(what)?;
         Ok(Identity { name, tree })
     }

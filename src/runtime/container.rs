@@ -24,8 +24,8 @@ pub(super) struct Started {
     pub listener: OwnedFd,
 }
 
-/// Namespaces of every container.
-const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
+/// Namespaces of every container: all but that of time.
+pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWNS)
     .union(CloneFlags::CLONE_NEWPID)
     .union(CloneFlags::CLONE_NEWNET)

@@ -1,12 +1,13 @@
 //! Joining a running container: `steading exec`, `steading shell`, and probes.
 
+use super::container::NAMESPACES;
 use super::launch::Program;
 use super::record;
 use crate::error::{Context, Error, Result};
 use crate::resolve::{Plan, ServiceName};
 use crate::state::{Paths, Services};
 use crate::sys::process;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::setns;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -23,15 +24,6 @@ pub struct Command {
     /// Working directory; the service's when not given.
     pub cwd: Option<OsString>,
 }
-
-/// All namespaces of a container but that of time.
-const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
-    .union(CloneFlags::CLONE_NEWNS)
-    .union(CloneFlags::CLONE_NEWPID)
-    .union(CloneFlags::CLONE_NEWNET)
-    .union(CloneFlags::CLONE_NEWIPC)
-    .union(CloneFlags::CLONE_NEWUTS)
-    .union(CloneFlags::CLONE_NEWCGROUP);
 
 /// The service's program environment with `HOME` filled in.
 pub(super) fn environment(plan: &Plan) -> BTreeMap<String, OsString> {

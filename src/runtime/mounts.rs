@@ -71,7 +71,7 @@ fn prepare(mount: &Mount) -> Result<Prepared> {
             mount.source().as_deref().ok_or_else(|| Error::usage(format!("the mount `{}` has no source", target.display())))?;
         let what = || format!("cannot bind `{}` to `{}`", source.display(), target.display());
         let is_file = !fs::metadata(source).context(what)?.is_dir();
-        let tree = clone_tree(None, source, recursive).context(what)?;
+        let tree = clone_tree(source, recursive).context(what)?;
         set_attr(tree.as_fd(), attr, recursive).context(what)?;
         return Ok(Prepared { tree, target, is_file, kind });
     }
@@ -94,7 +94,7 @@ impl Prepare {
     pub(super) fn from_spec(spec: &Spec) -> Result<Self> {
         let mounts = spec.mounts().iter().flatten().map(prepare).collect::<Result<_>>()?;
         let device = |name: &'static str| {
-            let tree = clone_tree(None, &Path::new("/dev").join(name), false).context(|| format!("cannot bind `/dev/{name}`"))?;
+            let tree = clone_tree(&Path::new("/dev").join(name), false).context(|| format!("cannot bind `/dev/{name}`"))?;
             set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NOEXEC), false).context(|| format!("cannot restrict `/dev/{name}`"))?;
             Ok((name, tree))
         };
@@ -138,7 +138,7 @@ impl Prepare {
     pub(super) fn restrict(&self) -> Result<()> {
         for path in &self.read_only {
             let what = || format!("cannot make `{}` read-only", path.display());
-            match clone_tree(None, path, true) {
+            match clone_tree(path, true) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 tree => {
                     let tree = tree.context(what)?;
@@ -155,7 +155,7 @@ impl Prepare {
                 new_mount("tmpfs", "tmpfs", &[("size", Some("0")), ("mode", Some("0555")), ("nr_inodes", Some("1"))], attr)
                     .context(what)?
             } else {
-                clone_tree(None, Path::new("/dev/null"), false).context(what)?
+                clone_tree(Path::new("/dev/null"), false).context(what)?
             };
             attach(cover.as_fd(), path).context(what)?;
         }

@@ -52,11 +52,3 @@ pub fn drop_all() -> io::Result<()> {
 pub fn no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
 }
-
-/// Whether core dumps and ptrace by equals are allowed (`PR_SET_DUMPABLE`).
-///
-/// # Errors
-/// Those of prctl(2).
-pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
-    prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable), 0).map(drop)
-}

@@ -1,9 +1,10 @@
 //! The mount API by descriptors: open_tree(2), move_mount(2), fsopen(2), fsconfig(2), fsmount(2), mount_setattr(2).
 //! A detached mount is prepared, filled and given attributes before anything can see it, and attached in one step.
 
+use crate::sys::process::fd_result;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -56,40 +57,22 @@ fn c_text(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a NUL byte in a path"))
 }
 
-fn fd_result(result: libc::c_long) -> io::Result<OwnedFd> {
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let raw = RawFd::try_from(result).map_err(|_| io::Error::other("a descriptor out of range"))?;
-    // SAFETY: the system call has just returned this descriptor; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
-}
-
 fn unit_result(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Where a relative path begins.
-#[must_use]
-fn raw_dir(dir: Option<BorrowedFd<'_>>) -> RawFd {
-    dir.map_or(libc::AT_FDCWD, |fd| fd.as_raw_fd())
 }
 
 /// A detached copy (bind mount) of what is at `path`, with the mounts below it when `recursive`.
 ///
 /// # Errors
 /// Those of open_tree(2).
-pub fn clone_tree(dir: Option<BorrowedFd<'_>>, path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+pub fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
     let text = c_path(path)?;
     let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= AT_RECURSIVE;
     }
-    if path.as_os_str().is_empty() {
-        flags |= AT_EMPTY_PATH;
-    }
     // SAFETY: `text` is a NUL-terminated string that outlives the call; the other arguments are integers.
-    fd_result(unsafe { libc::syscall(libc::SYS_open_tree, raw_dir(dir), text.as_ptr(), flags) })
+    fd_result(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, text.as_ptr(), flags) })
 }
 
 /// Attaches a detached mount at `target`, following symbolic links in its last part too.

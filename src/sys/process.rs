@@ -91,7 +91,8 @@ pub fn thread_count() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
-fn fd_result(result: libc::c_long) -> io::Result<OwnedFd> {
+/// The descriptor that a system call returned, or its errno.
+pub(super) fn fd_result(result: libc::c_long) -> io::Result<OwnedFd> {
     match RawFd::try_from(result) {
         // SAFETY: the system call has just made this descriptor for us; nobody else owns it.
         Ok(raw) if raw >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(raw) }),

@@ -1,7 +1,8 @@
 //! Seccomp user notification (seccomp_unotify(2)).
 
+use crate::sys::process::fd_result;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 #[cfg(target_arch = "x86_64")]
 const AUDIT_ARCH: u32 = 0xC000_003E;
@@ -47,21 +48,17 @@ pub fn notify_on(numbers: &[libc::c_long]) -> io::Result<OwnedFd> {
     }
     program.push(statement(give, libc::SECCOMP_RET_ALLOW));
     program.push(statement(give, libc::SECCOMP_RET_USER_NOTIF));
-    let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let request = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
-    // SAFETY: `request` points to `length` instructions that live over the call; the kernel copies and verifies them.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
-            &raw const request,
-        )
-    };
-    match RawFd::try_from(result) {
-        // SAFETY: the kernel has just made this descriptor for us.
-        Ok(raw) if raw >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(raw) }),
-        _ => Err(io::Error::last_os_error()),
+    fd_result(install(&mut program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?)
+}
+
+/// Installs a filter program with `flags`; returns what seccomp(2) returned.
+fn install(program: &mut [libc::sock_filter], flags: libc::c_ulong) -> io::Result<libc::c_long> {
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let request = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    // SAFETY: `request` points to `len` instructions that live over the call; the kernel copies and verifies them.
+    match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const request) } {
+        result if result < 0 => Err(io::Error::last_os_error()),
+        result => Ok(result),
     }
 }
 
@@ -88,13 +85,7 @@ pub fn deny_terminal_injection() -> io::Result<()> {
         statement(give, libc::SECCOMP_RET_ALLOW),
         statement(give, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
     ];
-    let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let request = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
-    // SAFETY: `request` points to `length` instructions that live over the call; the kernel copies and verifies them.
-    match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const request) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    install(&mut program, 0).map(drop)
 }
 
 // ioctl numbers of linux/seccomp.h: _IOWR('!', nr, type) and _IOW('!', nr, type).
