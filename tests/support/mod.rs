@@ -63,7 +63,8 @@ impl Machine {
     pub fn testbed(&self) -> Command {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testbed/testbed");
         let mut command = Command::new(script);
-        command.args(["--suite", &self.suite, "--instance", "tests"]).stdin(Stdio::null());
+        let instance = std::env::var("TESTBED_INSTANCE").unwrap_or_else(|_| "tests".into());
+        command.args(["--suite", &self.suite, "--instance", &instance]).stdin(Stdio::null());
         command
     }
 
