@@ -41,7 +41,7 @@ impl Tracker {
         let probe = match ready.probe {
             Probe::Started => Kind::Started,
             Probe::Listen => Kind::Listen,
-            Probe::Exec { .. } => Kind::Command,
+            Probe::Exec { .. } | Probe::Tcp { .. } | Probe::Http { .. } | Probe::Notify | Probe::Log { .. } => Kind::Command,
         };
         let interval = Duration::from_millis(ready.interval_ms.max(1));
         Tracker { probe, interval, last: None, probing: false, passed: false, told: false }
@@ -86,7 +86,15 @@ mod tests {
     use super::*;
 
     fn tracker(probe: Probe) -> Tracker {
-        Tracker::new(&Ready { probe, interval_ms: 100, timeout_ms: 1000, start_timeout_s: 60 })
+        Tracker::new(&Ready {
+            probe,
+            interval_ms: 100,
+            timeout_ms: 1000,
+            start_timeout_s: 60,
+            watchdog_s: None,
+            first_start: None,
+            phases: std::collections::BTreeMap::new(),
+        })
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::setting::{Kind, Setting};
 use super::template::{Hole, Template, Unit};
 use super::words::{Name, flat};
 use crate::image::Reference;
-use crate::resolve::{Protocol, ServiceName};
+use crate::resolve::{IdKind, Protocol, ServiceName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A broken rule and where: keys from the top of the tables.
@@ -77,6 +77,8 @@ pub(super) fn version(version: &Version) -> Outcome {
         }
     }
     ready(parts)?;
+    isolation(parts)?;
+    limits(parts)?;
     if parts.stop.timeout.seconds() == 0 {
         return wrong(&["stop", "timeout"], "the timeout must be above 0");
     }
@@ -131,13 +133,49 @@ fn one_setting(name: &Name, setting: &Setting) -> Outcome {
 
 fn ready(parts: &Parts) -> Outcome {
     let ready = &parts.ready;
-    match (ready.probe, &ready.command) {
-        (ProbeKind::Exec, None) => return wrong(&["ready"], "probe `exec` needs a `command`"),
-        (ProbeKind::Exec, Some(command)) if command.is_empty() => return wrong(&["ready", "command"], "the command is empty"),
-        (ProbeKind::Listen | ProbeKind::Started, Some(_)) => {
-            return wrong(&["ready", "command"], "a `command` belongs to probe `exec`");
+    let (kind, exec) = (ready.probe, ready.probe == ProbeKind::Exec);
+    let (tcp, http) = (matches!(kind, ProbeKind::Tcp | ProbeKind::Http), kind == ProbeKind::Http);
+    for (key, given, belongs, needed, of) in [
+        ("command", ready.command.is_some(), exec, exec, "`exec`"),
+        ("port", ready.port.is_some(), tcp, tcp, "`tcp` and `http`"),
+        ("path", ready.path.is_some(), http, false, "`http`"),
+        ("text", ready.text.is_some(), kind == ProbeKind::Log, kind == ProbeKind::Log, "`log`"),
+        ("phases", !ready.phases.is_empty(), exec, false, "`exec`"),
+    ] {
+        if given && !belongs {
+            return wrong(&["ready", key], format!("`{key}` belongs to probe {of}"));
         }
-        _ => {}
+        if needed && !given {
+            return wrong(&["ready"], format!("this probe needs a `{key}`"));
+        }
+    }
+    if ready.command.as_ref().is_some_and(Vec::is_empty) {
+        return wrong(&["ready", "command"], "the command is empty");
+    }
+    if let Some(name) = &ready.port {
+        known(&["ready", "port"], "port", name, parts.ports.keys())?;
+        if parts.ports.get(name).is_some_and(|port| port.protocol != Protocol::Tcp) {
+            return wrong(&["ready", "port"], format!("port `{name}` is not of TCP"));
+        }
+    }
+    let visible = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_graphic());
+    if ready.path.as_ref().is_some_and(|path| !path.starts_with('/') || !visible(path)) {
+        return wrong(&["ready", "path"], "a path begins with `/` and has neither spaces nor letters beyond ASCII");
+    }
+    if ready.text.as_ref().is_some_and(|text| text.trim().is_empty() || text.contains(['\n', '\0'])) {
+        return wrong(&["ready", "text"], "the text is part of one line");
+    }
+    for (code, text) in &ready.phases {
+        if !code.parse::<u8>().is_ok_and(|code| (1..=125).contains(&code)) {
+            return wrong(&["ready", "phases", code], "a phase is told by an exit code from 1 to 125");
+        }
+        one_line(&["ready", "phases", code], text)?;
+    }
+    if let Some(text) = &ready.first_start {
+        one_line(&["ready", "first-start"], text)?;
+    }
+    if ready.watchdog.is_some_and(|period| period.seconds() < 3) {
+        return wrong(&["ready", "watchdog"], "the watchdog looks three times in its period, so that has at least 3 s");
     }
     if ready.probe == ProbeKind::Listen && !parts.ports.values().any(|port| port.protocol == Protocol::Tcp) {
         return wrong(&["ready", "probe"], "probe `listen` needs a TCP port; without one use `started` or `exec`");
@@ -146,6 +184,56 @@ fn ready(parts: &Parts) -> Outcome {
         if period.milliseconds() == 0 {
             return wrong(&["ready", key], format!("`{key}` must be above 0"));
         }
+    }
+    Ok(())
+}
+
+fn one_line(path: &[&str], text: &str) -> Outcome {
+    if text.trim().is_empty() || text.len() > 100 || text.chars().any(char::is_control) {
+        return wrong(path, "this is one line of at most 100 bytes");
+    }
+    Ok(())
+}
+
+fn isolation(parts: &Parts) -> Outcome {
+    let isolation = &parts.isolation;
+    if !isolation.extra_ids.is_empty() && isolation.ids != IdKind::Private {
+        return wrong(&["isolation", "extra-ids"], "`extra-ids` belong to ids `private`");
+    }
+    if isolation.extra_ids.len() > 64 || isolation.extra_ids.contains(&u32::MAX) {
+        return wrong(&["isolation", "extra-ids"], "there are at most 64 ids, none of them 4294967295");
+    }
+    for path in isolation.tmpfs.keys() {
+        if !path.may_be_volume() {
+            return wrong(&["isolation", "tmpfs", path.as_str()], format!("nothing can be mounted at `{path}`"));
+        }
+        if parts.data.values().any(|data| data.path == *path) {
+            return wrong(&["isolation", "tmpfs", path.as_str()], format!("`{path}` is persistent data"));
+        }
+    }
+    for (path, size) in
+        isolation.tmpfs.iter().map(|(path, size)| (path.as_str(), size)).chain(isolation.shm.iter().map(|s| ("", s)))
+    {
+        if size.0 < 4096 {
+            let at: &[&str] = if path.is_empty() { &["isolation", "shm"] } else { &["isolation", "tmpfs", path] };
+            return wrong(at, "a file system in memory has at least 4 KiB");
+        }
+    }
+    for (key, value) in &isolation.sysctls {
+        one_line(&["isolation", "sysctls", key.as_str()], value)?;
+    }
+    Ok(())
+}
+
+fn limits(parts: &Parts) -> Outcome {
+    let limits = &parts.limits;
+    for (key, weight) in [("cpu-weight", limits.cpu_weight), ("io-weight", limits.io_weight)] {
+        if weight.is_some_and(|weight| !(1..=10_000).contains(&weight)) {
+            return wrong(&["limits", key], "a weight is from 1 to 10000");
+        }
+    }
+    if limits.oom_score_adjust.is_some_and(|score| !(0..=1000).contains(&score)) {
+        return wrong(&["limits", "oom-score-adjust"], "it is from 0 to 1000; only root may protect a process");
     }
     Ok(())
 }
@@ -207,6 +295,7 @@ fn templates(parts: &Parts) -> Outcome {
         list(&["settings", name.as_str(), "arg"], &setting.arg, Allowed { secret: false, value: true })?;
     }
     list(&["ready", "command"], parts.ready.command.as_deref().unwrap_or_default(), plain)?;
+    list(&["stop", "command"], &parts.stop.command, plain)?;
     if let Some(url) = &parts.connect.url {
         one_template(parts, &["connect", "url"], url, with_secret)?;
     }

@@ -13,10 +13,11 @@
 //! | `[secrets.NAME]` | `length` `env-file`: the variable that gets the path `/run/secrets/NAME` |
 //! | `[ports.NAME]` | `container` `protocol` `default` (port of the host) `app` |
 //! | `[data.NAME]` | `path` |
-//! | `[ready]` | `probe` (listen, exec, started) `command` `interval` `timeout` `start-timeout` |
-//! | `[stop]` | `signal` `timeout` |
+//! | `[isolation]` | `ids` (user, range, private) `extra-ids` `capabilities` `syscalls` `devices` (fuse) `read-only` `tmpfs` (path = size) `shm` `time` `cgroup` (read-only, writable) `sysctls` `rlimits` (`nofile = 65536` or `[soft, hard]` or `"infinity"`) |
+//! | `[ready]` | `probe` (listen, notify, tcp, http, exec, log, started) `command` (exec) `port` (tcp, http) `path` (http) `text` (log) `interval` `timeout` `start-timeout` `watchdog` `first-start` `phases` (exit code = text) |
+//! | `[stop]` | `signal` `timeout` `command` (before the signal) `no-sigkill` |
 //! | `[connect]` | `url` `env` `shell` |
-//! | `[limits]` | `memory` `cpus` `tasks` |
+//! | `[limits]` | `memory` `memory-high` `cpus` `cpu-weight` `io-weight` `tasks` `oom-score-adjust` |
 //!
 //! A version is the recipe's tables with the version's own laid over them: tables merge, everything else is replaced. Both are
 //! merged before they are read, with their places in the text, so that an error always points at what was written.
@@ -26,6 +27,7 @@
 
 mod date;
 mod diagnose;
+mod isolation;
 mod lint;
 mod nearest;
 mod parse;
@@ -39,6 +41,7 @@ mod replay;
 
 pub use date::Date;
 pub use diagnose::{diagnose, from_toml};
+pub use isolation::{CAPABILITIES, Capability, Cgroup, Device, Isolation, RLIMITS, RlimitName, RlimitValue, SyscallName, Sysctl};
 pub use nearest::{did_you_mean, nearest};
 pub use parse::{LONGEST, parse};
 pub use schema::*;

@@ -16,7 +16,8 @@ use toml::de::{DeTable, DeValue, Deserializer};
 pub const LONGEST: usize = 1 << 20;
 
 /// The tables of [`Parts`].
-const PARTS: [&str; 10] = ["image", "run", "settings", "secrets", "ports", "data", "ready", "stop", "connect", "limits"];
+const PARTS: [&str; 11] =
+    ["image", "run", "settings", "secrets", "ports", "data", "isolation", "ready", "stop", "connect", "limits"];
 
 /// Reads a recipe; `file` is how it is called in errors.
 ///
@@ -288,6 +289,32 @@ aliases = [\"one\"]
             ("[versions.\"1\"]", "[versions.\"1/2\"]", 25, "is not a version"),
             ("[data.data]", "[ready]\nprobe = \"exec\"\n[data.data]", 18, "needs a `command`"),
             ("[data.data]", "[stop]\nsignal = \"SIGFOO\"\n[data.data]", 19, "is not a signal"),
+            ("[data.data]", "[isolation]\ncapabilities = [\"ALL\"]\n[data.data]", 19, "is not a capability"),
+            ("[data.data]", "[isolation]\nextra-ids = [1]\n[data.data]", 19, "belong to ids `private`"),
+            ("[data.data]", "[isolation]\nids = \"all\"\n[data.data]", 19, "unknown variant"),
+            ("[data.data]", "[isolation]\ntmpfs = { \"/data\" = \"1M\" }\n[data.data]", 19, "is persistent data"),
+            ("[data.data]", "[isolation]\ntmpfs = { \"/proc\" = \"1M\" }\n[data.data]", 19, "nothing can be mounted"),
+            ("[data.data]", "[isolation]\nshm = \"1K\"\n[data.data]", 19, "at least 4 KiB"),
+            (
+                "[data.data]",
+                "[isolation]\nsysctls = { \"vm.swappiness\" = \"1\" }\n[data.data]",
+                19,
+                "is not a kernel setting of a container",
+            ),
+            ("[data.data]", "[isolation]\nrlimits = { nofile = [2, 1] }\n[data.data]", 19, "not above the hard one"),
+            ("[data.data]", "[ready]\nprobe = \"http\"\n[data.data]", 18, "needs a `port`"),
+            ("[data.data]", "[ready]\nprobe = \"tcp\"\nport = \"db\"\n[data.data]", 20, "there is no port `db`"),
+            ("[data.data]", "[ready]\nprobe = \"log\"\n[data.data]", 18, "needs a `text`"),
+            ("[data.data]", "[ready]\npath = \"/\"\n[data.data]", 19, "`path` belongs to probe `http`"),
+            ("[data.data]", "[ready]\nwatchdog = \"2s\"\n[data.data]", 19, "at least 3 s"),
+            (
+                "[data.data]",
+                "[ready]\nprobe = \"exec\"\ncommand = [\"x\"]\nphases = { \"0\" = \"x\" }\n[data.data]",
+                21,
+                "from 1 to 125",
+            ),
+            ("[data.data]", "[limits]\nio-weight = 0\n[data.data]", 19, "from 1 to 10000"),
+            ("[data.data]", "[limits]\noom-score-adjust = -1\n[data.data]", 19, "only root"),
             ("[data.data]", "[ports.xtra]\ncontainer = 80\n[data.data]", 18, "twice"),
         ] {
             assert!(SMALL.contains(from), "{from}");

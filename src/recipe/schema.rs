@@ -1,5 +1,6 @@
 //! The types of a recipe, schema 1.
 
+use super::isolation::Isolation;
 use super::setting::Setting;
 use super::template::Template;
 use super::words::{ContainerPath, Cpus, EnvName, Name, Period, SignalName, Size, VersionName};
@@ -111,6 +112,9 @@ pub struct Parts {
     /// `[data.NAME]`.
     #[serde(default)]
     pub data: BTreeMap<Name, Data>,
+    /// `[isolation]`.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// `[ready]`.
     #[serde(default)]
     pub ready: Ready,
@@ -205,12 +209,24 @@ pub struct Ready {
     pub probe: ProbeKind,
     /// Command of `exec`.
     pub command: Option<Vec<Template>>,
+    /// Port of `tcp` and `http`, a name of `[ports]`.
+    pub port: Option<Name>,
+    /// Path of `http`.
+    pub path: Option<String>,
+    /// Text of `log`.
+    pub text: Option<String>,
     /// Between two tries.
     pub interval: Period,
     /// For one try.
     pub timeout: Period,
     /// Until a start is given up.
     pub start_timeout: Period,
+    /// A ready service that fails its probe for so long is restarted.
+    pub watchdog: Option<Period>,
+    /// What a first start does, with its volumes still empty, e.g. `initialising database`.
+    pub first_start: Option<String>,
+    /// What exit codes of an `exec` probe tell, e.g. `"1" = "recovering"`. A start that tells such a thing is given more time.
+    pub phases: BTreeMap<String, String>,
 }
 
 impl Default for Ready {
@@ -218,9 +234,15 @@ impl Default for Ready {
         Ready {
             probe: ProbeKind::Listen,
             command: None,
+            port: None,
+            path: None,
+            text: None,
             interval: Period(std::time::Duration::from_millis(250)),
             timeout: Period::of_seconds(5),
             start_timeout: Period::of_seconds(90),
+            watchdog: None,
+            first_start: None,
+            phases: BTreeMap::new(),
         }
     }
 }
@@ -231,8 +253,16 @@ impl Default for Ready {
 pub enum ProbeKind {
     /// It listens on its TCP ports.
     Listen,
+    /// It says so itself, as sd_notify(3) does.
+    Notify,
+    /// A port takes connections.
+    Tcp,
+    /// A page is served.
+    Http,
     /// It listens, and a command in the container exits 0.
     Exec,
+    /// A text appears in its output.
+    Log,
     /// The program was executed.
     Started,
 }
@@ -245,11 +275,15 @@ pub struct Stop {
     pub signal: Option<SignalName>,
     /// Until what is left is killed.
     pub timeout: Period,
+    /// Command in the container before the signal.
+    pub command: Vec<Template>,
+    /// What does not end is left alone rather than killed.
+    pub no_sigkill: bool,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Stop { signal: None, timeout: Period::of_seconds(90) }
+        Stop { signal: None, timeout: Period::of_seconds(90), command: Vec::new(), no_sigkill: false }
     }
 }
 
@@ -271,10 +305,18 @@ pub struct Connect {
 pub struct Limits {
     /// Most memory.
     pub memory: Option<Size>,
+    /// Memory above which it is slowed down.
+    pub memory_high: Option<Size>,
     /// Most processors.
     pub cpus: Option<Cpus>,
+    /// Share of the processors beside other services, 1 to 10000; 100 is usual.
+    pub cpu_weight: Option<u32>,
+    /// Share of the disks beside other services, 1 to 10000; 100 is usual.
+    pub io_weight: Option<u32>,
     /// Most tasks.
     pub tasks: Option<u32>,
+    /// How soon it is killed when memory ends, up to 1000 for first.
+    pub oom_score_adjust: Option<i32>,
 }
 
 impl Recipe {

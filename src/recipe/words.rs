@@ -71,7 +71,8 @@ pub(crate) fn flat(error: &Error) -> String {
     }
 }
 
-fn wrong(text: &str, what: &str, hint: &str) -> Error {
+/// The error for a text that is not `what`.
+pub(super) fn wrong(text: &str, what: &str, hint: &str) -> Error {
     // An error is read by people: a long text is only begun.
     let mut shown: String = text.chars().take(80).flat_map(char::escape_debug).collect();
     if text.chars().nth(80).is_some() {

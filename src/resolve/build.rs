@@ -4,12 +4,13 @@ use super::connect::form_of_variable;
 use super::ports::{self, Host};
 use super::request::Request;
 use super::{Connect, Limits, PLAN_FORMAT, Plan, PlanImage, PlanLayer, PlanPort, PlanProcess, PlanRecipe, PlanSecret, volumes};
-use super::{Probe, Ready, ServiceName, Stop};
+use super::{Isolation, Probe, Ready, ServiceName, Stop};
 use crate::error::{Context, Error, Result};
 use crate::image::{Digest, ImageConfig, Platform, Reference};
 use crate::recipe::did_you_mean;
 use crate::recipe::{
-    ContainerPath, EnvName, Form, Hole, Name, Parts, PortPart, ProbeKind, Selected, SignalName, Template, Unit, Value,
+    Cgroup, ContainerPath, EnvName, Form, Hole, Name, Parts, Period, PortPart, ProbeKind, Selected, SignalName, Template, Unit,
+    Value,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -82,18 +83,27 @@ pub fn plan(request: &Request, selected: &Selected<'_>, image: &ImageFacts, host
             .iter()
             .map(|(name, secret)| PlanSecret { name: name.to_string(), length: secret.length })
             .collect(),
+        isolation: isolation(parts),
         ready: Ready {
-            probe: match parts.ready.probe {
-                ProbeKind::Started => Probe::Started,
-                ProbeKind::Listen => Probe::Listen,
-                ProbeKind::Exec => Probe::Exec { command: filler.list(parts.ready.command.as_deref().unwrap_or_default())? },
-            },
+            probe: probe(parts, &filler)?,
             interval_ms: parts.ready.interval.milliseconds(),
             timeout_ms: parts.ready.timeout.milliseconds(),
             start_timeout_s: parts.ready.start_timeout.seconds(),
+            watchdog_s: parts.ready.watchdog.map(Period::seconds),
+            first_start: parts.ready.first_start.clone(),
+            phases: parts.ready.phases.clone(),
         },
-        stop: Stop { signal: stop_signal.to_string(), timeout_s: parts.stop.timeout.seconds() },
+        stop: Stop {
+            signal: stop_signal.to_string(),
+            timeout_s: parts.stop.timeout.seconds(),
+            command: filler.list(&parts.stop.command)?,
+            no_sigkill: parts.stop.no_sigkill,
+        },
         limits: Limits {
+            memory_high_bytes: parts.limits.memory_high.map(|size| size.0),
+            cpu_weight: parts.limits.cpu_weight,
+            io_weight: parts.limits.io_weight,
+            oom_score_adjust: parts.limits.oom_score_adjust,
             memory_bytes: request.memory.or(parts.limits.memory).map(|size| size.0),
             cpu_percent: request.cpus.or(parts.limits.cpus).map(|cpus| cpus.0),
             tasks: request.tasks.or(parts.limits.tasks).map(u64::from),
@@ -111,6 +121,40 @@ pub fn plan(request: &Request, selected: &Selected<'_>, image: &ImageFacts, host
         settings: given.iter().map(|(name, value)| (name.to_string(), value.as_given())).collect(),
         ports,
         name,
+    })
+}
+
+/// What the service may do beyond the default.
+fn isolation(parts: &Parts) -> Isolation {
+    let asked = &parts.isolation;
+    Isolation {
+        ids: asked.ids,
+        extra_ids: asked.extra_ids.clone(),
+        capabilities: asked.capabilities.iter().map(|name| name.as_str().to_owned()).collect(),
+        syscalls: asked.syscalls.iter().map(|name| name.as_str().to_owned()).collect(),
+        devices: asked.devices.iter().map(|device| device.as_str().to_owned()).collect(),
+        read_only: asked.read_only,
+        tmpfs: asked.tmpfs.iter().map(|(path, size)| (path.to_string(), size.0)).collect(),
+        shm_bytes: asked.shm.map(|size| size.0),
+        time: asked.time,
+        cgroup_writable: asked.cgroup == Cgroup::Writable,
+        sysctls: asked.sysctls.iter().map(|(key, value)| (key.as_str().to_owned(), value.clone())).collect(),
+        rlimits: asked.rlimits.iter().map(|(name, value)| (name.as_str().to_owned(), value.0)).collect(),
+    }
+}
+
+fn probe(parts: &Parts, filler: &Filler<'_>) -> Result<Probe> {
+    let ready = &parts.ready;
+    // The lint has seen to it that a probe has what it needs.
+    let port = || ready.port.as_ref().map(ToString::to_string).unwrap_or_default();
+    Ok(match ready.probe {
+        ProbeKind::Started => Probe::Started,
+        ProbeKind::Listen => Probe::Listen,
+        ProbeKind::Notify => Probe::Notify,
+        ProbeKind::Tcp => Probe::Tcp { port: port() },
+        ProbeKind::Http => Probe::Http { port: port(), path: ready.path.clone().unwrap_or_else(|| "/".into()) },
+        ProbeKind::Log => Probe::Log { text: ready.text.clone().unwrap_or_default() },
+        ProbeKind::Exec => Probe::Exec { command: filler.list(ready.command.as_deref().unwrap_or_default())? },
     })
 }
 

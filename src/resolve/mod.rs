@@ -2,6 +2,7 @@
 
 mod build;
 mod connect;
+mod isolation;
 mod name;
 mod path;
 mod plan;
@@ -13,6 +14,7 @@ mod volumes;
 mod tests;
 
 pub use build::{ImageFacts, plan};
+pub use isolation::{IdKind, Isolation, Rlimit};
 pub use name::ServiceName;
 pub use path::HostPath;
 pub use plan::*;

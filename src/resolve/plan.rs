@@ -1,6 +1,6 @@
 //! The plan: everything of one install pinned. `plan.toml` of a generation is exactly this type; the run lane reads it.
 
-use super::{HostPath, ServiceName};
+use super::{HostPath, Isolation, ServiceName};
 use crate::image::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,6 +32,9 @@ pub struct Plan {
     /// Secrets delivered as files; the values are not here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<PlanSecret>,
+    /// What it may do beyond the default.
+    #[serde(default, skip_serializing_if = "Isolation::is_default")]
+    pub isolation: Isolation,
     /// When it counts as started.
     pub ready: Ready,
     /// How it is stopped.
@@ -177,9 +180,19 @@ pub struct Ready {
     pub timeout_ms: u64,
     /// Seconds until a start is given up.
     pub start_timeout_s: u64,
+    /// Seconds without a successful probe after which a ready service is restarted (`WatchdogSec=`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog_s: Option<u64>,
+    /// What a start with empty volumes does, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_start: Option<String>,
+    /// What exit codes of an exec probe mean, for people; such a start makes progress.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases: BTreeMap<String, String>,
 }
 
-/// What tells that a service is ready. All but `started` first wait until the service listens on its published TCP ports.
+/// What tells that a service is ready. `listen`, `tcp`, `http` and `exec` first wait until the service listens on its published TCP
+/// ports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Probe {
@@ -187,6 +200,25 @@ pub enum Probe {
     Started,
     /// The service called listen(2) on every published TCP port (seen by the supervisor, not polled).
     Listen,
+    /// It sends `READY=1` (sd_notify(3)).
+    Notify,
+    /// A port accepts a connection.
+    Tcp {
+        /// Name of the port in the plan.
+        port: String,
+    },
+    /// A GET request is answered with a status from 200 to 399.
+    Http {
+        /// Name of the port in the plan.
+        port: String,
+        /// Path and query.
+        path: String,
+    },
+    /// A text appears in its output.
+    Log {
+        /// The text.
+        text: String,
+    },
     /// A command inside the container exits 0.
     Exec {
         /// Program and arguments.
@@ -202,6 +234,12 @@ pub struct Stop {
     pub signal: String,
     /// Seconds until systemd kills what is left.
     pub timeout_s: u64,
+    /// Program and arguments that run in the container before the signal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// `SendSIGKILL=no`: what does not end is left alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_sigkill: bool,
 }
 
 /// Resource limits, as systemd.resource-control(5) enforces them.
@@ -211,9 +249,21 @@ pub struct Limits {
     /// `MemoryMax=` in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
+    /// `MemoryHigh=` in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_high_bytes: Option<u64>,
     /// `CPUQuota=` in percent of one CPU (150 = 1.5 CPUs).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_percent: Option<u32>,
+    /// `CPUWeight=`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_weight: Option<u32>,
+    /// `IOWeight=`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_weight: Option<u32>,
+    /// `OOMScoreAdjust=`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adjust: Option<i32>,
     /// `TasksMax=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<u64>,

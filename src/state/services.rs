@@ -286,7 +286,7 @@ timeout-s = 120
     #[test]
     fn a_plan_comes_back_as_it_was_written() {
         let mut one = plan("postgres@14");
-        one.limits = Limits { memory_bytes: Some(1 << 40), cpu_percent: Some(150), tasks: None };
+        one.limits = Limits { memory_bytes: Some(1 << 40), cpu_percent: Some(150), ..Limits::default() };
         for probe in [Probe::Started, Probe::Listen, Probe::Exec { command: vec!["a".into(), "b".into()] }] {
             one.ready.probe = probe;
             assert_eq!(parse_plan(&plan_text(&one).unwrap(), Path::new("x")).unwrap(), one);

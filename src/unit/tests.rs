@@ -46,8 +46,17 @@ fn plan() -> Plan {
         }],
         volumes: Vec::new(),
         secrets: Vec::new(),
-        ready: Ready { probe: Probe::Listen, interval_ms: 100, timeout_ms: 1000, start_timeout_s: 120 },
-        stop: Stop { signal: "SIGINT".into(), timeout_s: 300 },
+        isolation: Isolation::default(),
+        ready: Ready {
+            probe: Probe::Listen,
+            interval_ms: 100,
+            timeout_ms: 1000,
+            start_timeout_s: 120,
+            watchdog_s: None,
+            first_start: None,
+            phases: BTreeMap::new(),
+        },
+        stop: Stop { signal: "SIGINT".into(), timeout_s: 300, command: Vec::new(), no_sigkill: false },
         limits: Limits::default(),
         connect: Connect::default(),
         settings: BTreeMap::new(),
@@ -58,7 +67,7 @@ fn limited() -> Plan {
     let mut plan = plan();
     plan.name = "orders".parse().unwrap();
     plan.recipe.title = "100% \"Orders\"\nsecond line".into();
-    plan.limits = Limits { memory_bytes: Some(512 << 20), cpu_percent: Some(150), tasks: Some(64) };
+    plan.limits = Limits { memory_bytes: Some(512 << 20), cpu_percent: Some(150), tasks: Some(64), ..Limits::default() };
     plan.ready.start_timeout_s = 0;
     plan.stop.timeout_s = u64::MAX;
     plan
