@@ -207,6 +207,8 @@ impl<'a> Supervisor<'a> {
             Step::Ready => {
                 self.deadline = None;
                 self.tell("READY=1\nSTATUS=Running");
+                // What the start needed is not needed to wait. Not to get it back is no failure.
+                let _ = crate::sys::memory::release();
             }
             Step::Probe => {
                 // One that cannot be started (too many tasks, no memory) is one that failed.
