@@ -172,8 +172,10 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
         1
     })
     .context(|| "cannot start the service below its reaper")?;
-    crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
     crate::sys::caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+    // The service may trace its reaper, and must not find one there that may do more than itself.
+    setup.program.policy.install()?;
+    crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
     // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
     nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)
         .context(|| "cannot close stdin")?;

@@ -1,7 +1,8 @@
 //! The last steps before exec, for the service itself and for what joins it: directory, privileges, descriptors, exec.
 
+use super::policy::Policy;
 use crate::error::{Context, Error, Result};
-use crate::sys::{caps, process, seccomp};
+use crate::sys::{caps, process};
 use nix::errno::Errno;
 use nix::unistd::{chdir, execve};
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ pub(super) struct Program {
     pub env: BTreeMap<String, OsString>,
     /// Working directory.
     pub cwd: OsString,
+    /// Which system calls it may make.
+    pub policy: Policy,
 }
 
 fn c_string(text: &OsStr) -> Result<CString> {
@@ -64,9 +67,11 @@ impl Program {
         process::new_session_keyring().map_err(|error| {
             Error::failed("cannot make a session keyring").because(error).hint("a limit of keys? see `kernel.keys.maxkeys`")
         })?;
-        caps::drop_all().context(|| "cannot give up capabilities")?;
         caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
-        seccomp::deny_terminal_injection().context(|| "cannot install the terminal filter")?;
+        // Before the capabilities go: with them no program of the container may trace us (ptrace(2)), without them one might,
+        // and so make calls from here that its own filters refuse.
+        self.policy.install()?;
+        caps::drop_all().context(|| "cannot give up capabilities")?;
         process::close_on_exec_from(3).context(|| "cannot mark descriptors close-on-exec")?;
         process::reset_signals().context(|| "cannot reset signals")?;
         before_exec()?;
@@ -99,8 +104,12 @@ mod tests {
 
     #[test]
     fn a_name_without_a_slash_is_looked_for_along_the_containers_path() {
-        let program =
-            Program { args: vec!["postgres".into()], env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]), cwd: "/".into() };
+        let program = Program {
+            args: vec!["postgres".into()],
+            env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]),
+            cwd: "/".into(),
+            policy: crate::runtime::Policies::of(&Default::default()).unwrap().service,
+        };
         assert_eq!(program.candidates().unwrap(), [c"/a/postgres".to_owned(), c"/b/c/postgres".to_owned()]);
         let direct = Program { args: vec!["./x".into()], ..program.clone() };
         assert_eq!(direct.candidates().unwrap(), [c"./x".to_owned()]);

@@ -10,7 +10,7 @@
 //!                                        clone3 of seven namespaces ---> waits
 //!                                        writes uid_map, gid_map
 //!                                        "go" -------------------------> overlay, mounts, pivot, /etc, loopback
-//!   <-- pid                              exits                           no_new_privs, no capabilities, notify filter
+//!   <-- pid                              exits                           no_new_privs, policy, no capabilities, notify filter
 //!   <---------------------------------------- listener (SCM_RIGHTS) ---  exec of the image's entrypoint
 //!   poll: signals, notifications, probes
 //! ```
@@ -19,6 +19,7 @@
 //! that it may read its memory (notifications) and enter its namespaces (probes) without any privilege on the host.
 
 mod child;
+mod compile;
 mod container;
 mod enter;
 mod etc;
@@ -26,6 +27,7 @@ mod handover;
 mod launch;
 mod message;
 mod mounts;
+mod policy;
 mod record;
 mod signals;
 mod sockets;
@@ -33,4 +35,5 @@ mod supervise;
 
 pub use enter::{Command, exec};
 pub use etc::run_dir;
+pub use policy::{Policies, Policy};
 pub use supervise::supervise;

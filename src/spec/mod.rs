@@ -4,9 +4,11 @@
 //! system, which the yard and the overlay provide.
 
 mod mounts;
+pub mod seccomp;
 
 use crate::error::{Context, Result};
 use crate::resolve::Plan;
+use crate::sys::syscalls::Arch;
 use oci_spec::runtime::{
     LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder,
     LinuxNamespaceType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
@@ -96,6 +98,7 @@ pub fn runtime_spec(plan: &Plan, host: &HostFacts<'_>) -> Result<Spec> {
         .sysctl(HashMap::from([("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())]))
         .masked_paths(MASKED.map(str::to_owned).to_vec())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
+        .seccomp(seccomp::policy(Arch::NATIVE, &plan.isolation.capabilities, &plan.isolation.syscalls)?)
         .build()
         .context(|| "cannot make the Linux part")?;
     let root = RootBuilder::default().path(host.root).readonly(false).build().context(|| "cannot make the root")?;
