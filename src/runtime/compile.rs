@@ -3,8 +3,9 @@
 //! A filter of `seccompiler` has one action for what it lists and one for the rest, so a policy with two errnos is a stack: the
 //! lowest filter allows what is listed and answers all else with the default errno; above it one filter for each other errno refuses
 //! its own list. The kernel runs all of them and takes the strictest action; among equals that of the filter installed
-//! last (seccomp(2)). Thus a refusal wins over an allowance, and its errno over the default one.
+//! last (seccomp(2)). Thus a refusal wins over an allowance, and its errno over the default one. `condense.rs` makes one filter of them.
 
+use super::condense::condense;
 use crate::error::{Context, Error, Result};
 use crate::sys::seccomp::Instruction;
 use crate::sys::syscalls::Arch;
@@ -17,8 +18,13 @@ use std::collections::BTreeMap;
 /// By number of the system call; without rules it matches whatever its arguments.
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Compiles `seccomp`, all of whose actions must be to allow or to fail with an errno. The programs are in the order of installation.
-pub(super) fn compile(seccomp: &LinuxSeccomp, arch: Arch) -> Result<Vec<Vec<Instruction>>> {
+/// Compiles `seccomp`, all of whose actions must be to allow or to fail with an errno, to one filter.
+pub(super) fn compile(seccomp: &LinuxSeccomp, arch: Arch) -> Result<Vec<Instruction>> {
+    condense(&stack(seccomp, arch)?, arch)
+}
+
+/// The filters of `seccomp` in the order of their installation.
+fn stack(seccomp: &LinuxSeccomp, arch: Arch) -> Result<Vec<Vec<Instruction>>> {
     if seccomp.default_action() != LinuxSeccompAction::ScmpActErrno {
         return Err(unsupported(&format!("the default action {}", seccomp.default_action())));
     }
@@ -163,17 +169,32 @@ mod tests {
     const EPERM: u32 = libc::SECCOMP_RET_ERRNO | 1;
     const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | 38;
 
-    struct Judge(Arch, Vec<Vec<Instruction>>);
+    /// The stack and the one filter made of it, which must agree.
+    struct Judge {
+        arch: Arch,
+        stack: Vec<Vec<Instruction>>,
+        filter: Vec<Instruction>,
+    }
 
     impl Judge {
+        fn new(arch: Arch, seccomp: &LinuxSeccomp) -> Judge {
+            Judge { arch, stack: stack(seccomp, arch).unwrap(), filter: compile(seccomp, arch).unwrap() }
+        }
+
         fn of(arch: Arch, capabilities: &[&str], more: &[&str]) -> Judge {
             let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-            Judge(arch, compile(&policy(arch, &owned(capabilities), &owned(more)).unwrap(), arch).unwrap())
+            Judge::new(arch, &policy(arch, &owned(capabilities), &owned(more)).unwrap())
+        }
+
+        fn raw(&self, audit: u32, number: u32, args: [u64; 2]) -> u32 {
+            let args = [args[0], args[1], 0, 0, 0, 0];
+            let result = decide(std::slice::from_ref(&self.filter), audit, number, args);
+            assert_eq!(result, decide(&self.stack, audit, number, args), "{:?} {audit:#x} {number} {args:x?}", self.arch);
+            result
         }
 
         fn call(&self, name: &str, args: [u64; 2]) -> u32 {
-            let number = u32::try_from(self.0.number(name).unwrap()).unwrap();
-            decide(&self.1, self.0.audit(), number, [args[0], args[1], 0, 0, 0, 0])
+            self.raw(self.arch.audit(), u32::try_from(self.arch.number(name).unwrap()).unwrap(), args)
         }
     }
 
@@ -194,13 +215,18 @@ mod tests {
                 assert_eq!(judge.call(name, [0, 0]), EPERM, "{name}");
             }
             assert_eq!(judge.call("clone3", [0, 0]), ENOSYS);
+            for number in 0..1000 {
+                judge.raw(arch.audit(), number, [u64::MAX, 0]);
+            }
+            // A tenth of what it was made of.
+            assert!(judge.filter.len() < 500, "{}", judge.filter.len());
             // Newer than the table, x32, and other architectures.
             for number in [470, 1000, u32::MAX, 0x4000_0000, 0x4000_0001] {
-                assert_eq!(decide(&judge.1, arch.audit(), number, [0; 6]), ENOSYS, "{number:#x}");
+                assert_eq!(judge.raw(arch.audit(), number, [0, 0]), ENOSYS, "{number:#x}");
             }
             for audit in [0x4000_0003, 0x4000_0028, 0, if arch == Arch::X86_64 { Arch::Aarch64 } else { Arch::X86_64 }.audit()] {
                 for number in [0, 1, 3, 102, 120] {
-                    assert_eq!(decide(&judge.1, audit, number, [0; 6]), ENOSYS, "{audit:#x} {number}");
+                    assert_eq!(judge.raw(audit, number, [0, 0]), ENOSYS, "{audit:#x} {number}");
                 }
             }
         }
@@ -264,8 +290,8 @@ mod tests {
         for arch in Arch::ALL {
             for capabilities in [&[][..], &["SYS_ADMIN".to_owned(), "SYS_NICE".to_owned()]] {
                 let service = policy(arch, capabilities, &[]).unwrap();
-                let own = Judge(arch, compile(&for_supervisor(arch, &service).unwrap(), arch).unwrap());
-                let service = Judge(arch, compile(&service, arch).unwrap());
+                let own = Judge::new(arch, &for_supervisor(arch, &service).unwrap());
+                let service = Judge::new(arch, &service);
                 for (name, _) in arch.calls() {
                     for args in [[0, 0], [38, 0x5412], [0x1000_0000, 0]] {
                         let more = ["keyctl", "pidfd_getfd", "setns"].contains(&name);

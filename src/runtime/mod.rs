@@ -20,6 +20,7 @@
 
 mod child;
 mod compile;
+mod condense;
 mod container;
 mod enter;
 mod etc;

@@ -1,4 +1,4 @@
-//! The system call policy of a service as filter programs: compiled when a generation is written, loaded at each start.
+//! The system call policy of a service as a filter program: compiled when a generation is written, loaded at each start.
 //!
 //! `seccomp.bpf` of a generation is made from its `config.json` and holds, in the machine's own byte order:
 //!
@@ -6,7 +6,7 @@
 //! "steading seccomp"   16 bytes
 //! version, arch        u32 each; arch is AUDIT_ARCH_* of linux/audit.h
 //! digest               SHA-256 of config.json and then of all that follows here
-//! service, supervisor  a policy each: u32 programs; of each a u32 of instructions, and those, 8 bytes each (linux/filter.h)
+//! service, supervisor  a filter each: u32 number of instructions, and those, 8 bytes each (linux/filter.h)
 //! ```
 //!
 //! A file that is missing, torn, of another version or architecture, or made from another `config.json` is not used: the policy is
@@ -30,14 +30,14 @@ const VERSION: u32 = 1;
 const HEADER: usize = 24;
 const DIGEST: usize = 32;
 
-/// Filters for a process and all that it will start.
+/// A filter for a process and all that it will start.
 #[derive(Clone)]
-pub struct Policy(Arc<[Vec<Instruction>]>);
+pub struct Policy(Arc<[Instruction]>);
 
-/// Thousands of instructions tell nobody anything.
+/// Hundreds of instructions tell nobody anything.
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(Vec::len)).finish()
+        write!(f, "Policy({} instructions)", self.0.len())
     }
 }
 
@@ -47,47 +47,36 @@ impl Policy {
     /// # Errors
     /// Actions other than to allow and to fail with an errno.
     pub fn of(seccomp: &LinuxSeccomp) -> Result<Policy> {
-        compile(seccomp, Arch::NATIVE).map(|programs| Policy(programs.into()))
+        compile(seccomp, Arch::NATIVE).map(|program| Policy(program.into()))
     }
 
-    /// Installs the filters for this thread, for good. `no_new_privs` must be set, or CAP_SYS_ADMIN held.
+    /// Installs the filter for this thread, for good. `no_new_privs` must be set, or CAP_SYS_ADMIN held.
     ///
     /// # Errors
     /// Those of seccomp(2).
     pub fn install(&self) -> Result<()> {
-        for program in self.0.iter() {
-            install(program).context(|| "cannot install the system call filter")?;
-        }
-        Ok(())
+        install(&self.0).context(|| "cannot install the system call filter")
     }
 
     fn write(&self, bytes: &mut Vec<u8>) {
-        let mut number = |number: usize| bytes.extend_from_slice(&u32::try_from(number).unwrap_or(u32::MAX).to_ne_bytes());
-        number(self.0.len());
-        for program in self.0.iter() {
-            bytes.extend_from_slice(&u32::try_from(program.len()).unwrap_or(u32::MAX).to_ne_bytes());
-            for one in program {
-                bytes.extend_from_slice(&one.code.to_ne_bytes());
-                bytes.extend_from_slice(&[one.jt, one.jf]);
-                bytes.extend_from_slice(&one.k.to_ne_bytes());
-            }
+        bytes.extend_from_slice(&u32::try_from(self.0.len()).unwrap_or(u32::MAX).to_ne_bytes());
+        for one in self.0.iter() {
+            bytes.extend_from_slice(&one.code.to_ne_bytes());
+            bytes.extend_from_slice(&[one.jt, one.jf]);
+            bytes.extend_from_slice(&one.k.to_ne_bytes());
         }
     }
 
     /// Takes a policy from the front of `bytes`.
     fn read(bytes: &mut &[u8]) -> Option<Policy> {
-        let mut programs = Vec::new();
-        for _ in 0..number(bytes)? {
-            let length = usize::try_from(number(bytes)?).ok()?.checked_mul(8)?;
-            let (program, rest) = bytes.split_at_checked(length)?;
-            *bytes = rest;
-            let instruction = |one: &[u8]| {
-                let (code, k) = (one.get(..2)?.try_into().ok()?, one.get(4..8)?.try_into().ok()?);
-                Some(Instruction { code: u16::from_ne_bytes(code), jt: *one.get(2)?, jf: *one.get(3)?, k: u32::from_ne_bytes(k) })
-            };
-            programs.push(program.chunks_exact(8).map(instruction).collect::<Option<Vec<_>>>()?);
-        }
-        Some(Policy(programs.into()))
+        let length = usize::try_from(number(bytes)?).ok()?.checked_mul(8)?;
+        let (program, rest) = bytes.split_at_checked(length)?;
+        *bytes = rest;
+        let instruction = |one: &[u8]| {
+            let (code, k) = (one.get(..2)?.try_into().ok()?, one.get(4..8)?.try_into().ok()?);
+            Some(Instruction { code: u16::from_ne_bytes(code), jt: *one.get(2)?, jf: *one.get(3)?, k: u32::from_ne_bytes(k) })
+        };
+        program.chunks_exact(8).map(instruction).collect::<Option<Arc<[_]>>>().map(Policy)
     }
 }
 
