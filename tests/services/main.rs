@@ -10,3 +10,4 @@ mod first_light;
 mod handover;
 mod hostile_image;
 mod privacy;
+mod seccomp;
