@@ -33,11 +33,11 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWCGROUP);
 
-/// Starts the container and returns once its program was executed.
+/// Starts the container and returns once its program was executed. `meanwhile` is done while others set it up.
 ///
 /// # Errors
-/// What failed in the set-up, as it was told from inside.
-pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
+/// What failed in the set-up, as it was told from inside; that of `meanwhile`.
+pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Result<()>) -> Result<Started> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "cannot make a socket pair")?;
     let (go, go_writer) = pipe2(OFlag::O_CLOEXEC).context(|| "cannot make a pipe")?;
@@ -49,6 +49,7 @@ pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
     })
     .context(|| "cannot fork")?;
     drop(for_joiner);
+    meanwhile()?;
     let mut pid = None;
     let mut listener = None;
     let result = loop {

@@ -25,6 +25,7 @@ mod container;
 mod enter;
 mod etc;
 mod handover;
+mod harden;
 mod launch;
 mod message;
 mod mounts;

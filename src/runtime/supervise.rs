@@ -6,7 +6,7 @@ use super::enter::{self, Command};
 use super::handover::Handover;
 use super::launch::Program;
 use super::policy::Policies;
-use super::{etc, record, signals, sockets};
+use super::{etc, harden, record, signals, sockets};
 use crate::error::{Context, Error, Result};
 use crate::ready::{Step, Tracker};
 use crate::resolve::{Plan, Probe, ServiceName};
@@ -96,7 +96,7 @@ fn start(
         init: plan.process.init,
         driver: Box::new(Hybrid),
     };
-    let started = container::start(&setup, &joined)?;
+    let started = container::start(&setup, &joined, || harden::confine(&joined, run_dir, &policies.supervisor))?;
     Ok((started, Handover::new(published), policies))
 }
 
