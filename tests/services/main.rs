@@ -9,5 +9,6 @@ mod bad_days;
 mod first_light;
 mod handover;
 mod hostile_image;
+mod hostile_program;
 mod privacy;
 mod seccomp;
