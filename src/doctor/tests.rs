@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::doctor::facts::{runtime_dir, subordinate_ids};
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ fn good() -> Facts {
         linger: Some(true),
         unified: true,
         controllers: Some(["cpu", "memory", "pids"].map(String::from).to_vec()),
+        needed_controllers: BTreeSet::from(["memory"]),
         subordinate_ids: 0,
         store: Some(("/s".into(), Ok(100 << 30))),
     }
@@ -111,6 +113,14 @@ fn each_lack_is_found_with_its_severity_and_remedy() {
         ("linger", |f| f.linger = Some(false), Severity::Warning, "loginctl enable-linger"),
         ("cgroup", |f| f.unified = false, Severity::Warning, "unified_cgroup_hierarchy"),
         ("controllers", |f| f.controllers = Some(vec!["cpu".into(), "pids".into()]), Severity::Warning, "Delegate="),
+        (
+            "controllers",
+            |f| {
+                f.needed_controllers.insert("io");
+            },
+            Severity::Warning,
+            "user@.service.d/delegate.conf",
+        ),
         ("store-space", |f| f.store = Some(("/s".into(), Ok(1 << 30))), Severity::Warning, "config.toml"),
         ("store-space", |f| f.store = Some(("/s".into(), Ok(1))), Severity::Fatal, "config.toml"),
     ];

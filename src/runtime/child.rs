@@ -1,12 +1,14 @@
 //! The service's own process from clone3 to exec: inside its seven namespaces, with all capabilities over them at first.
 
+use super::cgroup::Group;
 use super::handover;
+use super::identity::{self, Identity};
 use super::launch::Program;
 use super::message::{send_failure, send_listener};
-use super::mounts::{Prepare, make_target};
+use super::mounts::Prepare;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::{Driver, Layers};
-use crate::sys::mount::{Attr, attach, clone_tree, set_attr};
+use crate::sys::mount::{Attr, set_attr};
 use crate::sys::process;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -14,7 +16,6 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pivot_root, setsid};
 use oci_spec::runtime::Spec;
-use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,6 +40,8 @@ pub(super) struct Setup {
     pub program: Program,
     /// Whether a reaper is pid 1.
     pub init: bool,
+    /// The control group it may divide.
+    pub cgroup: Option<Group>,
     /// Which driver makes the root file system.
     pub driver: Box<dyn Driver>,
 }
@@ -72,6 +75,9 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
 }
 
 fn set_up(setup: &Setup) -> Result<()> {
+    // Before the next line, which gives our files in /proc to root.
+    set_oom_score(&setup.spec)?;
+    crate::sys::caps::hide_from_others().context(|| "cannot hide from other processes")?;
     // A session of its own: the terminal of whoever runs systemd is none of its business.
     setsid().context(|| "cannot start a session")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -81,7 +87,7 @@ fn set_up(setup: &Setup) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let run_dir = open(&setup.run_dir, flags, Mode::empty()).context(|| format!("cannot open `{}`", setup.run_dir.display()))?;
     // While the old tree is in sight: a file of a tree that is gone cannot be cloned.
-    let names = [Identity::prepare(setup, "passwd")?, Identity::prepare(setup, "group")?];
+    let names = [Identity::prepare(&setup.run_dir, "passwd")?, Identity::prepare(&setup.run_dir, "group")?];
     // pivot_root(2), "pivot_root(".", ".")": the old root comes to lie on top of the new one. It goes at once: `/..` leads into
     // what is mounted on top, and the image's links are not to lead there.
     std::env::set_current_dir(&setup.target).context(|| format!("cannot enter `{}`", setup.target.display()))?;
@@ -89,7 +95,7 @@ fn set_up(setup: &Setup) -> Result<()> {
     umount2(".", MntFlags::MNT_DETACH).context(|| "cannot let go of the old root")?;
     std::env::set_current_dir("/").context(|| "cannot enter the new root")?;
     prepared.attach_all()?;
-    add_identity(setup, &run_dir, &names)?;
+    identity::add(&setup.spec, &run_dir, &names)?;
     apply_sysctls(&setup.spec)?;
     prepared.restrict()?;
     crate::sys::net::loopback_up().context(|| "cannot bring the loopback interface up")?;
@@ -97,7 +103,27 @@ fn set_up(setup: &Setup) -> Result<()> {
         nix::unistd::sethostname(name).context(|| format!("cannot set the host name `{name}`"))?;
     }
     fs::create_dir_all(&setup.program.cwd)
-        .context(|| format!("cannot make the working directory `{}`", setup.program.cwd.display()))
+        .context(|| format!("cannot make the working directory `{}`", setup.program.cwd.display()))?;
+    // Last: until here mount points and files were made in it.
+    if setup.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+        read_only_root().context(|| "cannot make the root file system read-only")?;
+    }
+    Ok(())
+}
+
+fn read_only_root() -> std::io::Result<()> {
+    let root = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    set_attr(root.as_fd(), Attr::RDONLY, false)
+}
+
+/// How soon the service is killed when memory ends; what it starts inherits that.
+fn set_oom_score(spec: &Spec) -> Result<()> {
+    let Some(score) = spec.process().as_ref().and_then(|process| process.oom_score_adj()) else { return Ok(()) };
+    match fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        // Below what the user's systemd has (proc_pid_oom_score_adj(5)); install has warned.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        other => other.context(|| format!("cannot set the OOM score to {score}")),
+    }
 }
 
 fn apply_sysctls(spec: &Spec) -> Result<()> {
@@ -106,59 +132,6 @@ fn apply_sysctls(spec: &Spec) -> Result<()> {
         fs::write(&path, value).context(|| format!("cannot set `{key}` to `{value}`"))?;
     }
     Ok(())
-}
-
-/// A file of the run-time directory, empty so far, and a detached mount of it.
-struct Identity {
-    name: &'static str,
-    tree: OwnedFd,
-}
-
-impl Identity {
-    fn prepare(setup: &Setup, name: &'static str) -> Result<Self> {
-        let path = setup.run_dir.join(name);
-        let what = || format!("cannot prepare `{}`", path.display());
-        fs::write(&path, b"").context(what)?;
-        let tree = clone_tree(&path, false).context(what)?;
-        set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC), false).context(what)?;
-        Ok(Identity { name, tree })
-    }
-}
-
-/// Gives the service's ids names where the image has none: programs such as initdb look themselves up.
-fn add_identity(setup: &Setup, run_dir: &OwnedFd, names: &[Identity; 2]) -> Result<()> {
-    let Some(process) = setup.spec.process() else { return Ok(()) };
-    let (uid, gid) = (process.user().uid(), process.user().gid());
-    let home = setup.program.env.get("HOME").map_or_else(|| OsString::from("/"), Clone::clone);
-    let user = format!("steading:x:{uid}:{gid}::{}:/bin/sh\n", home.to_string_lossy().replace([':', '\n'], "_"));
-    for (identity, (id, line)) in names.iter().zip([(uid, user), (gid, format!("steading:x:{gid}:\n"))]) {
-        let path = Path::new("/etc").join(identity.name);
-        let mut text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error).context(|| format!("cannot read `{}` of the image", path.display())),
-        };
-        if has_id(&text, id) {
-            continue;
-        }
-        if text.last().is_some_and(|byte| *byte != b'\n') {
-            text.push(b'\n');
-        }
-        text.extend_from_slice(line.as_bytes());
-        let what = || format!("cannot provide `{}`", path.display());
-        let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let file = nix::fcntl::openat(run_dir, identity.name, flags, Mode::empty()).context(what)?;
-        std::io::Write::write_all(&mut fs::File::from(file), &text).context(what)?;
-        make_target(&path, true)?;
-        attach(identity.tree.as_fd(), &path).context(what)?;
-    }
-    Ok(())
-}
-
-/// Whether a passwd(5) or group(5) file names `id` (third field in both).
-fn has_id(text: &[u8], id: u32) -> bool {
-    let wanted = id.to_string();
-    text.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b':').nth(2) == Some(wanted.as_bytes()))
 }
 
 /// Becomes a small pid 1: starts the service as its child, passes signals on, reaps orphans, ends as the service ended.
@@ -172,9 +145,8 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
         1
     })
     .context(|| "cannot start the service below its reaper")?;
-    crate::sys::caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
     // The service may trace its reaper, and must not find one there that may do more than itself.
-    setup.program.policy.install()?;
+    setup.program.privileges.apply()?;
     crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
     // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
     nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)
@@ -196,17 +168,5 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
             Ok(signal) => drop(kill(service, signal)),
             Err(_) => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_found_only_in_the_third_field() {
-        let text = b"root:x:0:0:root:/root:/bin/sh\npostgres:x:999:998::/:/bin/sh\nbroken\n";
-        assert!(has_id(text, 999) && has_id(text, 0));
-        assert!(!has_id(text, 998) && !has_id(text, 99));
     }
 }

@@ -1,8 +1,9 @@
 //! The last steps before exec, for the service itself and for what joins it: directory, privileges, descriptors, exec.
 
-use super::policy::Policy;
+use super::identity;
+use super::privileges::Privileges;
 use crate::error::{Context, Error, Result};
-use crate::sys::{caps, process};
+use crate::sys::process;
 use nix::errno::Errno;
 use nix::unistd::{chdir, execve};
 use std::collections::BTreeMap;
@@ -18,12 +19,12 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) struct Program {
     /// Program and arguments.
     pub args: Vec<OsString>,
-    /// The whole environment.
+    /// The whole environment; `HOME` is filled in from the container's passwd(5) where it is missing.
     pub env: BTreeMap<String, OsString>,
     /// Working directory.
     pub cwd: OsString,
-    /// Which system calls it may make.
-    pub policy: Policy,
+    /// What it may do.
+    pub privileges: Privileges,
 }
 
 fn c_string(text: &OsStr) -> Result<CString> {
@@ -56,7 +57,8 @@ impl Program {
         let candidates = self.candidates()?;
         let args = self.args.iter().map(|arg| c_string(arg)).collect::<Result<Vec<_>>>()?;
         let mut env = Vec::with_capacity(self.env.len());
-        for (key, value) in &self.env {
+        let home = (!self.env.contains_key("HOME")).then(|| ("HOME".to_owned(), identity::home(nix::unistd::getuid().as_raw())));
+        for (key, value) in self.env.iter().chain(home.iter().map(|(key, value)| (key, value))) {
             let mut line = OsString::from(key);
             line.push("=");
             line.push(value);
@@ -67,11 +69,7 @@ impl Program {
         process::new_session_keyring().map_err(|error| {
             Error::failed("cannot make a session keyring").because(error).hint("a limit of keys? see `kernel.keys.maxkeys`")
         })?;
-        caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
-        // Before the capabilities go: with them no program of the container may trace us (ptrace(2)), without them one might,
-        // and so make calls from here that its own filters refuse.
-        self.policy.install()?;
-        caps::drop_all().context(|| "cannot give up capabilities")?;
+        self.privileges.apply()?;
         process::close_on_exec_from(3).context(|| "cannot mark descriptors close-on-exec")?;
         process::reset_signals().context(|| "cannot reset signals")?;
         before_exec()?;
@@ -108,7 +106,7 @@ mod tests {
             args: vec!["postgres".into()],
             env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]),
             cwd: "/".into(),
-            policy: crate::runtime::Policies::of(&Default::default()).unwrap().service,
+            privileges: Privileges::of(&Default::default(), &crate::runtime::Policies::of(&Default::default()).unwrap().service),
         };
         assert_eq!(program.candidates().unwrap(), [c"/a/postgres".to_owned(), c"/b/c/postgres".to_owned()]);
         let direct = Program { args: vec!["./x".into()], ..program.clone() };

@@ -18,7 +18,9 @@
 //! It is the service's parent (`CLONE_PARENT`), so that it gets its exit status, and an ancestor of its user namespace, so
 //! that it may read its memory (notifications) and enter its namespaces (probes) without any privilege on the host.
 
+mod cgroup;
 mod child;
+mod clock;
 mod compile;
 mod condense;
 mod container;
@@ -26,10 +28,12 @@ mod enter;
 mod etc;
 mod handover;
 mod harden;
+mod identity;
 mod launch;
 mod message;
 mod mounts;
 mod policy;
+mod privileges;
 mod record;
 mod signals;
 mod sockets;
@@ -37,5 +41,6 @@ mod supervise;
 
 pub use enter::{Command, exec};
 pub use etc::run_dir;
+pub use mounts::masks_of_host;
 pub use policy::{Policies, Policy};
 pub use supervise::supervise;

@@ -6,7 +6,8 @@ use super::enter::{self, Command};
 use super::handover::Handover;
 use super::launch::Program;
 use super::policy::Policies;
-use super::{etc, harden, record, signals, sockets};
+use super::privileges::Privileges;
+use super::{cgroup, etc, harden, record, signals, sockets};
 use crate::error::{Context, Error, Result};
 use crate::ready::{Step, Tracker};
 use crate::resolve::{Plan, Probe, ServiceName};
@@ -91,9 +92,10 @@ fn start(
             args: plan.process.args.iter().map(Into::into).collect(),
             env: enter::environment(plan),
             cwd: (&plan.process.cwd).into(),
-            policy: policies.service.clone(),
+            privileges: Privileges::of(&plan.isolation, &policies.service),
         },
         init: plan.process.init,
+        cgroup: if plan.isolation.cgroup_writable { Some(cgroup::divide()?) } else { None },
         driver: Box::new(Hybrid),
     };
     let started = container::start(&setup, &joined, || harden::confine(&joined, run_dir, &policies.supervisor))?;
@@ -261,6 +263,7 @@ impl<'a> Supervisor<'a> {
         };
         let command = Command { args: command.iter().map(Into::into).collect(), ..Command::default() };
         let program = enter::program(self.plan, &command, &self.policies.service);
+        let namespaces = enter::namespaces(self.plan);
         let pid = process::fork(|| {
             // What a probe says is not what the service says: only its exit code counts.
             let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
@@ -269,7 +272,7 @@ impl<'a> Supervisor<'a> {
                 let _ = nix::unistd::dup2_stdout(&null);
                 let _ = nix::unistd::dup2_stderr(&null);
             }
-            drop(enter::enter(&self.pidfd, &program));
+            drop(enter::enter(&self.pidfd, &program, namespaces));
             126
         })
         .context(|| "cannot fork for a probe")?;

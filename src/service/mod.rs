@@ -19,6 +19,7 @@ mod images;
 mod install;
 mod interrupt;
 mod journal;
+mod limits;
 mod ports;
 mod pull;
 mod remove;

@@ -54,7 +54,7 @@ fn plan() -> Plan {
 }
 
 fn host() -> HostFacts<'static> {
-    HostFacts { uid: 1000, gid: 1001, root: Path::new("/r"), data: Path::new("/d"), runtime: Path::new("/run/x") }
+    HostFacts { uid: 1000, gid: 1001, root: Path::new("/r"), data: Path::new("/d"), runtime: Path::new("/run/x"), masked: &[] }
 }
 
 #[test]
