@@ -2,11 +2,11 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes are those of [`crate::error::Kind`].
 
+mod dispatch;
 mod human;
 mod printer;
 mod progress;
 mod quote;
-mod run;
 
 mod doctor;
 mod env;
@@ -27,7 +27,7 @@ mod status;
 mod stop;
 mod url;
 
-pub use run::{Line, Role, end, in_run_lane, install_lane, parse};
+pub use dispatch::{Line, Role, end, in_run_lane, install_lane, parse};
 
 use crate::resolve::ServiceName;
 use clap::builder::styling::{AnsiColor, Styles};

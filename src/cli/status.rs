@@ -1,7 +1,7 @@
 //! `steading status`.
 
+use super::dispatch::App;
 use super::human;
-use super::run::App;
 use crate::error::Result;
 use crate::resolve::ServiceName;
 use crate::service::{self, State};

@@ -74,6 +74,8 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Message> {
                 Some("2") => Kind::Usage,
                 Some("3") => Kind::NotFound,
                 Some("4") => Kind::HostCannot,
+                Some("126") => Kind::NotExecutable,
+                Some("127") => Kind::NoProgram,
                 _ => Kind::Failed,
             };
             let mut error = Error::new(kind, parts.next().unwrap_or("the container could not be set up"));

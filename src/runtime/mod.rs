@@ -30,7 +30,9 @@ mod record;
 mod signals;
 mod sockets;
 mod supervise;
+mod terminal;
 
 pub use enter::{Command, exec};
 pub use etc::run_dir;
 pub use supervise::supervise;
+pub use terminal::is_interactive;

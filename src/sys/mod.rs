@@ -5,6 +5,7 @@
 pub mod caps;
 pub mod file;
 pub mod fuse;
+pub mod identity;
 pub mod memory;
 pub mod mmap;
 pub mod mount;
@@ -15,3 +16,4 @@ pub mod seccomp;
 pub mod socket;
 pub mod space;
 pub mod sync;
+pub mod terminal;
