@@ -22,7 +22,10 @@ pub enum Role {
     Supervise(ServiceName),
     /// Run lane: the yard.
     Yard,
-    /// What enters namespaces and so needs one thread: a command inside a running service, a probe of doctor.
+    /// Run lane: what keeps the yard up for containers that run once.
+    Hold,
+    /// What enters namespaces and so needs one thread: a command inside a running service, a container that runs once,
+    /// a probe of doctor.
     Enter(Line),
     /// Everything else.
     Verb(Line),
@@ -37,7 +40,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Role, ExitCode
         Ok(cli) => Ok(match cli.verb {
             Verb::Supervise(of) => Role::Supervise(of.name),
             Verb::Yard => Role::Yard,
-            Verb::Exec(_) | Verb::Shell(_) => Role::Enter(Line(cli)),
+            Verb::Hold => Role::Hold,
+            Verb::Exec(_) | Verb::Shell(_) | Verb::Run(_) => Role::Enter(Line(cli)),
             Verb::Doctor(ref doctor) if doctor.is_probe() => Role::Enter(Line(cli)),
             _ => Role::Verb(Line(cli)),
         }),
@@ -74,7 +78,7 @@ impl App {
     }
 }
 
-/// Carries out `exec`, `shell` and probes, which enter namespaces and so need a process with one thread.
+/// Carries out `exec`, `shell`, `run` and probes, which enter namespaces and so need a process with one thread.
 ///
 /// # Errors
 /// Those of the verb.
@@ -82,6 +86,7 @@ pub fn in_run_lane(line: Line) -> Result<ExitCode> {
     match line.0.verb {
         Verb::Exec(verb) => verb.run(),
         Verb::Shell(verb) => verb.run(),
+        Verb::Run(verb) => verb.run(line.0.quiet),
         Verb::Doctor(verb) => {
             let app = App { printer: Printer::new(), progress: Progress::silent() };
             let code = verb.run_probe(&app)?;
@@ -127,7 +132,8 @@ async fn carry_out(verb: Verb, app: &App) -> Result<ExitCode> {
         Verb::Doctor(verb) => verb.run(app).await,
         Verb::Fsck(verb) => verb.run(app).await,
         Verb::Generate(verb) => verb.run(app).map(done),
-        Verb::Exec(_) | Verb::Shell(_) | Verb::Supervise(_) | Verb::Yard => {
+        Verb::Prepare(verb) => verb.run(app).await.map(done),
+        Verb::Exec(_) | Verb::Shell(_) | Verb::Run(_) | Verb::Supervise(_) | Verb::Yard | Verb::Hold => {
             Err(Error::usage("this verb belongs to the run lane"))
         }
     }

@@ -7,20 +7,21 @@ use super::container::NAMESPACES;
 use super::launch::Program;
 use super::message::{self, Message, send_failure};
 use super::record;
-use super::terminal::{Attendant, Role};
+use super::terminal::{self, Attendant, Role};
 use crate::error::{Context, Error, Result};
 use crate::image::{Identity, UserText};
 use crate::resolve::{Plan, ServiceName};
 use crate::state::{Paths, Services};
+use crate::sys::identity;
 use crate::sys::process::{self, OneThread};
-use crate::sys::{identity, terminal};
+use crate::sys::terminal::open_pair;
 use nix::fcntl::OFlag;
 use nix::sched::setns;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getppid, isatty, setsid};
+use nix::unistd::{Pid, getppid};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -116,17 +117,7 @@ fn prepare(who: Option<&Identity>, terminal: Option<&OwnedFd>) -> Result<()> {
     if getppid().as_raw() != 0 {
         process::exit_now(1);
     }
-    let Some(terminal) = terminal else { return Ok(()) };
-    let what = || "cannot give the process its terminal";
-    setsid().context(what)?;
-    terminal::make_controlling(terminal.as_fd()).context(what)?;
-    dup2_stdin(terminal).context(what)?;
-    dup2_stdout(terminal).context(what)?;
-    // Standard error that goes elsewhere is meant to.
-    if isatty(std::io::stderr()).unwrap_or(false) {
-        dup2_stderr(terminal).context(what)?;
-    }
-    Ok(())
+    terminal.map_or(Ok(()), terminal::take)
 }
 
 /// Waits for a child: its exit code, or 128 + the signal that ended it.
@@ -239,12 +230,7 @@ pub fn exec(paths: &Paths, name: &ServiceName, command: &Command) -> Result<u8> 
         true => open_terminal(&who).map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
         false => (None, None),
     };
-    if let Some(ours) = &ours {
-        terminal::copy_size(std::io::stdout().as_fd(), ours.as_fd())
-            .or_else(|_| terminal::copy_size(std::io::stdin().as_fd(), ours.as_fd()))
-            // Whoever has no window has no size.
-            .unwrap_or_default();
-    }
+    ours.iter().for_each(terminal::copy_our_size);
     let pid = start(proof, &program, Some(&who), theirs.as_ref())?;
     drop(theirs);
     let code = attendant.attend(pid, Role::Joined, ours)?;
@@ -254,7 +240,7 @@ pub fn exec(paths: &Paths, name: &ServiceName, command: &Command) -> Result<u8> 
 /// A terminal of the container's own, which belongs to the program's user.
 fn open_terminal(who: &Identity) -> Result<(OwnedFd, OwnedFd)> {
     let what = || "cannot open a terminal in the container";
-    let (ours, theirs) = terminal::open_pair().context(what)?;
+    let (ours, theirs) = open_pair().context(what)?;
     if nix::unistd::getuid().as_raw() != who.uid {
         std::os::unix::fs::fchown(&theirs, Some(who.uid), None).context(what)?;
     }

@@ -6,14 +6,14 @@
 
 use super::signals;
 use crate::error::{Context, Result};
-use crate::sys::terminal::copy_size;
+use crate::sys::terminal::{copy_size, make_controlling};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, isatty, read, write};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, isatty, read, setsid, write};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -41,6 +41,28 @@ const END_OF_FILE: &[u8] = b"\x04";
 #[must_use]
 pub fn is_interactive() -> bool {
     isatty(io::stdin()).unwrap_or(false) && isatty(io::stdout()).unwrap_or(false)
+}
+
+/// Gives a program's terminal our window size. Of our standard output, else input, whichever is a terminal; else there is none.
+pub(super) fn copy_our_size(terminal: &OwnedFd) {
+    let _ = copy_size(io::stdout().as_fd(), terminal.as_fd()).or_else(|_| copy_size(io::stdin().as_fd(), terminal.as_fd()));
+}
+
+/// Makes `terminal` the calling process's, in a session of its own. Standard error that goes elsewhere is meant to.
+pub(super) fn take(terminal: &OwnedFd) -> Result<()> {
+    let what = || "cannot give the program its terminal";
+    match setsid() {
+        // It leads one already.
+        Ok(_) | Err(Errno::EPERM) => {}
+        Err(errno) => return Err(errno).context(what),
+    }
+    make_controlling(terminal.as_fd()).context(what)?;
+    dup2_stdin(terminal).context(what)?;
+    dup2_stdout(terminal).context(what)?;
+    if isatty(io::stderr()).unwrap_or(false) {
+        dup2_stderr(terminal).context(what)?;
+    }
+    Ok(())
 }
 
 /// What kind of process the program is.
@@ -247,9 +269,7 @@ impl Session {
 
     fn resize(&self) {
         if let Some(terminal) = &self.terminal {
-            // Of our standard output, else input, whichever is a terminal; else there is no size to copy.
-            let _ =
-                copy_size(io::stdout().as_fd(), terminal.as_fd()).or_else(|_| copy_size(io::stdin().as_fd(), terminal.as_fd()));
+            copy_our_size(terminal);
         }
     }
 
