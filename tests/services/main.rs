@@ -6,7 +6,9 @@
 mod support;
 
 mod bad_days;
+mod exec;
 mod first_light;
 mod handover;
 mod hostile_image;
 mod privacy;
+mod run;
