@@ -167,9 +167,19 @@ fn a_command_on_a_terminal_has_one_of_its_own() {
     terminal.end();
     assert!(!terminal.shown().contains("/dev/pts/0"), "{:?}", terminal.shown());
 
+    // Without a terminal of its own ^C reaches the command once, and ^Z stops nobody.
+    let script = r"trap 'echo once-more' INT; echo up; sleep 0.7; sleep 0.1; exit 9";
+    let command = format!("steading exec -T {NAME} -- bash -c \"{script}\"");
+    let mut terminal = Terminal::start(&user, &["script", "--quiet", "--return", "--command", &command, "/dev/null"]);
+    terminal.expect("up");
+    terminal.type_keys(b"\x1a\x03");
+    assert_eq!(terminal.end(), 9, "{:?}", terminal.shown());
+    assert_eq!(terminal.shown().matches("once-more").count(), 1, "{:?}", terminal.shown());
+
     // A closed window ends the program as on any terminal.
-    let mut terminal = start(&["sleep", "4003"]);
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    let mut terminal = start(&["sh", "-c", "echo up; exec sleep 4003"]);
+    terminal.expect("up");
+    std::thread::sleep(std::time::Duration::from_millis(100));
     assert_ne!(processes(&user, "sleep 4003"), "");
     terminal.hang_up();
     gone(&user, "sleep 4003");

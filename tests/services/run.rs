@@ -47,7 +47,7 @@ fn an_image_runs_once_and_leaves_nothing() {
     assert!(run(&user, &["--", "no-such-program"]).fails(127).contains("no-such-program"));
     assert!(run(&user, &["--", "/etc/passwd"]).fails(126).contains("/etc/passwd"));
     assert_eq!(run(&user, &["--init", "--", "sh", "-c", "kill -9 $$"]).code, 137);
-    assert_eq!(user.steading(&["run", "--image", "no/such-image:1", "--", "true"]).code, 3);
+    assert_eq!(user.steading(&["run", "--image", "127.0.0.1:5000/no/such-image:1", "--", "true"]).code, 3);
 
     // What it gets.
     assert_eq!(user.sh("echo piped | steading run --image busybox -- cat").ok(), "piped");
@@ -60,7 +60,7 @@ fn an_image_runs_once_and_leaves_nothing() {
     assert_eq!(lines[..3], ["1 /usr/new /root", "0", "lo"], "{seen}");
     assert!(lines[3].starts_with("run-"), "{seen}");
     assert_eq!(run(&user, &["--user", "1234:77", "--", "sh", "-c", "echo $(id -u):$(id -g); touch /tmp/x"]).ok(), "1234:77");
-    assert_eq!(run(&user, &["--user", "www-data", "--", "id", "-u"]).ok(), "33");
+    assert_eq!(run(&user, &["--user", "root", "--", "id", "-u", "-n"]).ok(), "root");
     run(&user, &["--user", "nobody-known", "--", "true"]).fails(3);
     assert_eq!(run(&user, &["--entrypoint", "echo", "--", "a", "b"]).ok(), "a b");
     assert_eq!(run(&user, &["--init", "--", "sh", "-c", "echo $$"]).ok(), "2");
@@ -166,18 +166,24 @@ fn a_run_on_a_terminal_is_a_shell_like_any_other() {
     assert!(terminal.is_cooked());
 
     // A program that does not know of signals ends by ^C too, though it would be pid 1.
-    let mut terminal = Terminal::start(&user, &["steading", "run", "--image", IMAGE, "--", "sleep", "5005"]);
-    std::thread::sleep(std::time::Duration::from_millis(800));
+    let mut terminal =
+        Terminal::start(&user, &["steading", "run", "--image", IMAGE, "--", "sh", "-c", "echo up; exec sleep 5005"]);
+    terminal.expect("up");
+    std::thread::sleep(std::time::Duration::from_millis(100));
     terminal.type_keys(b"\x03");
     assert_eq!(terminal.end(), 130);
     assert!(terminal.is_cooked());
-    // So does one without a terminal of its own.
-    let mut terminal = Terminal::start(&user, &["steading", "run", "-T", "--image", IMAGE, "--", "sleep", "5006"]);
-    std::thread::sleep(std::time::Duration::from_millis(800));
+    // So does one without a terminal of its own. (In script(1), since ^C would end the testbed's own waiters.)
+    let command = "steading run -T --image busybox -- sh -c 'echo up; exec sleep 5006'";
+    let mut terminal = Terminal::start(&user, &["script", "--quiet", "--return", "--command", command, "/dev/null"]);
+    terminal.expect("up");
+    std::thread::sleep(std::time::Duration::from_millis(100));
     terminal.type_keys(b"\x03");
     assert_eq!(terminal.end(), 130);
-    let mut terminal = Terminal::start(&user, &["steading", "run", "--image", IMAGE, "--", "sleep", "5007"]);
-    std::thread::sleep(std::time::Duration::from_millis(800));
+    let mut terminal =
+        Terminal::start(&user, &["steading", "run", "--image", IMAGE, "--", "sh", "-c", "echo up; exec sleep 5007"]);
+    terminal.expect("up");
+    std::thread::sleep(std::time::Duration::from_millis(100));
     terminal.hang_up();
     nothing_left(&user);
     let _ = terminal;
