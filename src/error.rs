@@ -7,7 +7,8 @@ use std::fmt;
 /// Result with steading's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What class of failure it is; decides the exit code (design: 1 failed, 2 usage, 3 not found, 4 host cannot).
+/// What class of failure it is; decides the exit code (design: 1 failed, 2 usage, 3 not found, 4 host cannot;
+/// 126 and 127 as with env(1)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The thing was tried and failed.
@@ -18,6 +19,10 @@ pub enum Kind {
     NotFound,
     /// This host lacks something; `steading doctor` says what.
     HostCannot,
+    /// The program in the container is there and cannot be executed.
+    NotExecutable,
+    /// There is no such program in the container.
+    NoProgram,
 }
 
 impl Kind {
@@ -29,6 +34,8 @@ impl Kind {
             Kind::Usage => 2,
             Kind::NotFound => 3,
             Kind::HostCannot => 4,
+            Kind::NotExecutable => 126,
+            Kind::NoProgram => 127,
         }
     }
 }

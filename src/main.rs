@@ -17,6 +17,7 @@ fn play(role: Role) -> Result<ExitCode> {
     match role {
         // The run lane: no event loop, one thread.
         Role::Supervise(name) => runtime::supervise(&places()?, &name).map(exit_code),
+        Role::Hold => runtime::hold(&places()?).map(|()| ExitCode::SUCCESS),
         Role::Yard => yard::serve(&places()?).map(|()| ExitCode::SUCCESS),
         Role::Enter(line) => cli::in_run_lane(line),
         Role::Verb(line) => cli::install_lane(line),

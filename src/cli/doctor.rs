@@ -1,7 +1,7 @@
 //! `steading doctor`.
 
+use super::dispatch::App;
 use super::printer;
-use super::run::App;
 use crate::doctor::{self, Finding, Probe, Severity};
 use crate::error::Result;
 use crate::state::{Paths, Settings};

@@ -1,8 +1,8 @@
 //! `steading env`.
 
 use super::Name;
+use super::dispatch::App;
 use super::quote::{Format, assignment};
-use super::run::App;
 use crate::error::Result;
 use crate::service;
 use clap::Args;

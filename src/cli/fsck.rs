@@ -1,7 +1,7 @@
 //! `steading fsck`.
 
+use super::dispatch::App;
 use super::printer;
-use super::run::App;
 use crate::error::Result;
 use crate::service;
 use clap::Args;

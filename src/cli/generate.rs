@@ -1,7 +1,7 @@
 //! `steading generate`: man pages and completions from the one definition of the command line.
 
 use super::Cli;
-use super::run::App;
+use super::dispatch::App;
 use crate::error::{Context, Result};
 use crate::sys::file;
 use clap::{Args, CommandFactory, Subcommand};

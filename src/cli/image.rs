@@ -1,6 +1,6 @@
 //! `steading image`.
 
-use super::run::App;
+use super::dispatch::App;
 use super::{human, printer};
 use crate::error::Result;
 use crate::image::Reference;

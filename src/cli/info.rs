@@ -1,7 +1,7 @@
 //! `steading info`.
 
+use super::dispatch::App;
 use super::printer;
-use super::run::App;
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::recipe::{Date, Selected, Setting, Version};

@@ -1,7 +1,7 @@
 //! `steading install`.
 
+use super::dispatch::App;
 use super::printer;
-use super::run::App;
 use crate::error::{Error, Result};
 use crate::recipe::{Cpus, Size};
 use crate::resolve::{self, PortOverride, ServiceName, VolumeOverride, key_value};

@@ -1,7 +1,7 @@
 //! `steading list`.
 
+use super::dispatch::App;
 use super::human;
-use super::run::App;
 use super::status::Report;
 use crate::error::Result;
 use crate::service;

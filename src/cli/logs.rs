@@ -1,7 +1,7 @@
 //! `steading logs`.
 
 use super::Name;
-use super::run::App;
+use super::dispatch::App;
 use crate::error::{Error, Result};
 use crate::service;
 use clap::Args;

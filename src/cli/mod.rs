@@ -2,11 +2,11 @@
 //!
 //! Data goes to stdout, everything else to stderr. Exit codes are those of [`crate::error::Kind`].
 
+mod dispatch;
 mod human;
 mod printer;
 mod progress;
 mod quote;
-mod run;
 
 mod doctor;
 mod env;
@@ -20,6 +20,7 @@ mod list;
 mod logs;
 mod remove;
 mod restart;
+mod run;
 mod search;
 mod shell;
 mod start;
@@ -27,7 +28,7 @@ mod status;
 mod stop;
 mod url;
 
-pub use run::{Line, Role, end, in_run_lane, install_lane, parse};
+pub use dispatch::{Line, Role, end, in_run_lane, install_lane, parse};
 
 use crate::resolve::ServiceName;
 use clap::builder::styling::{AnsiColor, Styles};
@@ -66,6 +67,7 @@ enum Verb {
     Env(env::Env),
     Shell(shell::Shell),
     Exec(exec::Exec),
+    Run(run::Run),
     Search(search::Search),
     Info(info::Info),
     Image(image::Image),
@@ -78,6 +80,11 @@ enum Verb {
     /// Serves the images of this user's services; steading-yard.service does this
     #[command(hide = true)]
     Yard,
+    /// Keeps the yard up while containers run once; steading-run.service does this
+    #[command(hide = true)]
+    Hold,
+    #[command(hide = true)]
+    Prepare(run::Prepare),
 }
 
 /// The one service that a verb is about.

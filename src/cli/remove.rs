@@ -1,6 +1,6 @@
 //! `steading remove`.
 
-use super::run::App;
+use super::dispatch::App;
 use super::{Name, printer};
 use crate::error::Result;
 use crate::service;

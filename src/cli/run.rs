@@ -1,134 +1,123 @@
-//! From the words of the command line to the exit code.
+//! `steading run`, and its hidden helper `steading prepare`.
 
-use super::printer::{self, Printer};
-use super::progress::Progress;
-use super::{Cli, Verb};
+use super::dispatch::App;
+use super::exec::Options;
 use crate::error::{Error, Result};
-use crate::resolve::ServiceName;
-use crate::service::Context;
-use clap::Parser;
-use std::ffi::OsString;
+use crate::image::{Reference, UserText};
+use crate::resolve::{OneOff, VolumeOverride};
+use crate::service::{self, RunRequest};
+use clap::{Args, ValueEnum};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-/// A command line that was understood.
-#[derive(Debug)]
-pub struct Line(Cli);
-
-/// Which part of the program a command line is for.
-#[derive(Debug)]
-pub enum Role {
-    /// Run lane: the supervisor of a service.
-    Supervise(ServiceName),
-    /// Run lane: the yard.
-    Yard,
-    /// What enters namespaces and so needs one thread: a command inside a running service, a probe of doctor.
-    Enter(Line),
-    /// Everything else.
-    Verb(Line),
+/// Run an image once, in the foreground
+///
+/// A container that is isolated as a service is, from any image; the image is pulled if it is not here. What it writes goes when it ends,
+/// but for what it writes into directories of the host that it was given, which belongs to you. The image's own entrypoint, command,
+/// environment, user and working directory apply. The image's user is mapped to you, and there is no other user inside.
+///
+/// The command has a terminal of its own when standard input and output are terminals; otherwise it has the standard streams of
+/// `steading run`. Signals are passed on. If `steading run` is killed, so is the container, and what it left goes with the next run.
+///
+/// Exit code: the command's; 128 and the signal's number when a signal ended it; 127 when there is no such command, 126 when it cannot
+/// be executed; 1 to 4 when the container cannot be made.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  steading run --image debian:trixie\n  \
+    steading run --image postgres:14 --volume $PWD:/work:ro --workdir /work -- psql --version\n  \
+    steading run --image busybox --entrypoint sh -- -c 'echo $HOSTNAME'")]
+pub(crate) struct Run {
+    /// The image: NAME[:TAG] or NAME@DIGEST
+    #[arg(long, value_name = "REF")]
+    image: Reference,
+    #[command(flatten)]
+    options: Options,
+    /// User inside, USER[:GROUP] by name or number [default: the image's]
+    #[arg(short, long, value_name = "USER")]
+    user: Option<UserText>,
+    /// A directory or file of the host: /HOST:/PATH, with `:ro` read-only; ./HOST is below the working directory
+    #[arg(short, long, value_name = "VOLUME")]
+    volume: Vec<OsString>,
+    /// In place of the image's entrypoint and command; '' for none
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+    /// Which network it has; only loopback so far
+    #[arg(long, value_name = "NETWORK", value_enum, default_value_t = Network::None)]
+    network: Network,
+    /// The root file system cannot be written, only the image's volumes and those given
+    #[arg(long)]
+    read_only: bool,
+    /// A small process is pid 1, which reaps orphans and passes signals on; always so with a terminal
+    #[arg(long)]
+    init: bool,
+    /// In place of the image's command
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
 }
 
-/// Reads the command line. Help, version and errors of usage are printed here.
-///
-/// # Errors
-/// The exit code, when there is nothing left to do.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Role, ExitCode> {
-    match Cli::try_parse_from(words) {
-        Ok(cli) => Ok(match cli.verb {
-            Verb::Supervise(of) => Role::Supervise(of.name),
-            Verb::Yard => Role::Yard,
-            Verb::Exec(_) | Verb::Shell(_) => Role::Enter(Line(cli)),
-            Verb::Doctor(ref doctor) if doctor.is_probe() => Role::Enter(Line(cli)),
-            _ => Role::Verb(Line(cli)),
-        }),
-        Err(error) => {
-            // Nothing better can be done when even this cannot be written.
-            let _ = error.print();
-            Err(ExitCode::from(if error.use_stderr() { 2 } else { 0 }))
+/// Networks of a container that runs once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Network {
+    /// Loopback alone
+    None,
+}
+
+impl Run {
+    pub(crate) fn run(self, quiet: bool) -> Result<ExitCode> {
+        let Network::None = self.network;
+        let text = |what: &str, value: OsString| {
+            value.into_string().map_err(|value| Error::usage(format!("`{what} {}` is not UTF-8", value.display())))
+        };
+        let env = self.options.env()?.into_iter().map(|(key, value)| Ok((key, text("--env", value)?)));
+        let wishes = OneOff {
+            entrypoint: self.entrypoint,
+            command: self.command,
+            env: env.collect::<Result<_>>()?,
+            workdir: self.options.workdir()?.map(|path| text("--workdir", path)).transpose()?,
+            volumes: self.volume.iter().map(|text| VolumeOverride::parse(&absolute(text)?)).collect::<Result<_>>()?,
+            read_only: self.read_only,
+            init: self.init,
+        };
+        let terminal = self.options.terminal();
+        let mut request = RunRequest { image: self.image, user: self.user, wishes, terminal, quiet };
+        if let Some(term) = std::env::var("TERM").ok().filter(|_| terminal) {
+            // What the user gave comes after it.
+            request.wishes.env.insert(0, ("TERM".to_owned(), term));
         }
+        service::run(&request)
     }
 }
 
-/// The exit code of a result; prints its error.
-#[must_use]
-pub fn end(result: Result<ExitCode>) -> ExitCode {
-    result.unwrap_or_else(|error| {
-        printer::problem(&error);
-        ExitCode::from(error.kind().exit_code())
-    })
-}
-
-/// What verbs print with.
-#[derive(Debug)]
-pub(crate) struct App {
-    /// Data.
-    pub(crate) printer: Printer,
-    /// Everything else.
-    pub(crate) progress: Arc<Progress>,
-}
-
-impl App {
-    /// The user's places and settings.
-    pub(crate) fn context(&self) -> Result<Context> {
-        Context::load(self.progress.clone())
+/// A volume whose host part begins with `.`, from the root.
+fn absolute(volume: &OsStr) -> Result<OsString> {
+    let bytes = volume.as_bytes();
+    let rest = match bytes {
+        [b'.', b'/', rest @ ..] => rest,
+        [b'.', rest @ ..] if rest.starts_with(b":") => rest,
+        _ => return Ok(volume.to_owned()),
+    };
+    let mut path =
+        std::env::current_dir().map_err(|error| Error::failed("there is no working directory").because(error))?.into_os_string();
+    if !rest.starts_with(b":") {
+        path.push("/");
     }
+    path.push(OsStr::from_bytes(rest));
+    Ok(path)
 }
 
-/// Carries out `exec`, `shell` and probes, which enter namespaces and so need a process with one thread.
-///
-/// # Errors
-/// Those of the verb.
-pub fn in_run_lane(line: Line) -> Result<ExitCode> {
-    match line.0.verb {
-        Verb::Exec(verb) => verb.run(),
-        Verb::Shell(verb) => verb.run(),
-        Verb::Doctor(verb) => {
-            let app = App { printer: Printer::new(), progress: Progress::silent() };
-            let code = verb.run_probe(&app)?;
-            app.printer.finish().map(|()| code)
-        }
-        _ => Err(Error::usage("this verb does not enter a service")),
-    }
+/// Brings what a run needs: the image, the yard
+#[derive(Debug, Args)]
+pub(crate) struct Prepare {
+    /// Pull this image
+    #[arg(long, value_name = "REF")]
+    image: Option<Reference>,
+    /// Start the yard
+    #[arg(long)]
+    yard: bool,
 }
 
-/// Carries out a verb of the install lane.
-///
-/// # Errors
-/// Those of the verb.
-pub fn install_lane(line: Line) -> Result<ExitCode> {
-    let app = App { printer: Printer::new(), progress: if line.0.quiet { Progress::silent() } else { Progress::new() } };
-    // One thread for everything that waits; unpacking has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Error::failed("cannot start the event loop").because(error))?;
-    let result = runtime.block_on(carry_out(line.0.verb, &app));
-    // An unpacking that nobody waits for any more is cut off; the store bears that.
-    runtime.shutdown_background();
-    app.progress.clear();
-    let flushed = app.printer.finish();
-    result.and_then(|code| flushed.map(|()| code))
-}
-
-async fn carry_out(verb: Verb, app: &App) -> Result<ExitCode> {
-    let done = |()| ExitCode::SUCCESS;
-    match verb {
-        Verb::Install(verb) => verb.run(app).await.map(done),
-        Verb::Remove(verb) => verb.run(app).await.map(done),
-        Verb::Start(verb) => verb.run(app).await.map(done),
-        Verb::Stop(verb) => verb.run(app).await.map(done),
-        Verb::Restart(verb) => verb.run(app).await.map(done),
-        Verb::Status(verb) => verb.run(app).await.map(done),
-        Verb::List(verb) => verb.run(app).await.map(done),
-        Verb::Logs(verb) => verb.run(app),
-        Verb::Url(verb) => verb.run(app).map(done),
-        Verb::Env(verb) => verb.run(app).map(done),
-        Verb::Search(verb) => verb.run(app).map(done),
-        Verb::Info(verb) => verb.run(app).map(done),
-        Verb::Image(verb) => verb.run(app).await.map(done),
-        Verb::Doctor(verb) => verb.run(app).await,
-        Verb::Fsck(verb) => verb.run(app).await,
-        Verb::Generate(verb) => verb.run(app).map(done),
-        Verb::Exec(_) | Verb::Shell(_) | Verb::Supervise(_) | Verb::Yard => {
-            Err(Error::usage("this verb belongs to the run lane"))
-        }
+impl Prepare {
+    pub(crate) async fn run(self, app: &App) -> Result<()> {
+        service::prepare(&app.context()?, self.image.as_ref(), self.yard).await
     }
 }

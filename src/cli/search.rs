@@ -1,7 +1,7 @@
 //! `steading search`.
 
+use super::dispatch::App;
 use super::printer;
-use super::run::App;
 use crate::catalog::{Catalog, Entry};
 use crate::error::Result;
 use clap::Args;

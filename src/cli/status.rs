@@ -1,8 +1,8 @@
 //! `steading status`.
 
+use super::dispatch::App;
 use super::human;
 use super::info::{departure_lines, departures};
-use super::run::App;
 use crate::error::Result;
 use crate::resolve::ServiceName;
 use crate::service::{self, State};

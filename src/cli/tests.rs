@@ -19,9 +19,16 @@ fn the_definition_of_the_command_line_is_sound() {
 fn words_lead_to_their_lane() {
     assert!(matches!(role(&["supervise", "postgres@14"]), Ok(Role::Supervise(name)) if name.as_str() == "postgres@14"));
     assert!(matches!(role(&["yard"]), Ok(Role::Yard)));
-    for enter in
-        [&["exec", "a", "--", "ls", "-l"][..], &["exec", "a", "ls", "-l"], &["shell", "a"], &["doctor", "--probe", "fuse"]]
-    {
+    assert!(matches!(role(&["hold"]), Ok(Role::Hold)));
+    for enter in [
+        &["exec", "a", "--", "ls", "-l"][..],
+        &["exec", "-it", "-e", "A=1", "-u", "0:0", "-w", "/", "a", "ls"],
+        &["run", "--image", "x"],
+        &["run", "--image", "x", "-T", "--", "ls", "-l"],
+        &["exec", "a", "ls", "-l"],
+        &["shell", "a"],
+        &["doctor", "--probe", "fuse"],
+    ] {
         assert!(matches!(role(enter), Ok(Role::Enter(_))), "{enter:?}");
     }
     for verb in [
@@ -66,6 +73,10 @@ fn what_cannot_be_meant_is_an_error_of_usage() {
         &["image", "remove", "x", "--all"],
         &["image", "pull", "UPPER"],
         &["exec", "a"],
+        &["exec", "--user", ":", "a", "ls"],
+        &["run"],
+        &["run", "--image", "x", "ls"],
+        &["run", "--image", "x", "--network", "host"],
         &["logs", "a", "-n", "-1"],
         &["doctor", "--probe", "nothing"],
     ] {

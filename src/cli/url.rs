@@ -1,7 +1,7 @@
 //! `steading url`.
 
 use super::Name;
-use super::run::App;
+use super::dispatch::App;
 use crate::error::Result;
 use crate::service;
 use clap::Args;

@@ -4,8 +4,10 @@ mod config;
 mod digest;
 mod platform;
 mod reference;
+mod user;
 
 pub use config::ImageConfig;
 pub use digest::{Digest, Hasher};
 pub use platform::Platform;
 pub use reference::Reference;
+pub use user::{Identity, UserText};

@@ -230,8 +230,14 @@ fn env(parts: &Parts, request: &Request, image: &ImageConfig, filler: &Filler<'_
 fn cwd(parts: &Parts, image: &ImageConfig) -> Result<String> {
     let path = match &parts.run.cwd {
         Some(path) => path.clone(),
-        None => ContainerPath::lenient(&image.workdir).context(|| "the image has a WORKDIR that cannot be used")?,
+        None => return cwd_of(&image.workdir),
     };
+    Ok(path.as_str().to_owned())
+}
+
+/// The working directory that a WORKDIR means.
+pub(super) fn cwd_of(workdir: &str) -> Result<String> {
+    let path = ContainerPath::lenient(workdir).context(|| "the image has a WORKDIR that cannot be used")?;
     Ok(path.as_str().to_owned())
 }
 

@@ -27,8 +27,10 @@ impl Driver for Hybrid {
         // Descriptors instead of paths: no escaping of `:` and `,`, no limit on lengths, and /proc/self/mountinfo inside
         // the container tells nothing of the host's directories.
         // xino=on: one st_dev and stable inode numbers over both layers (fuse.md, section 3).
+        // volatile: no sync of the upper file system when it is unmounted.
+        let volatile = if layers.volatile { ",volatile" } else { "" };
         let options = format!(
-            "lowerdir=/proc/self/fd/{},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},userxattr,xino=on",
+            "lowerdir=/proc/self/fd/{},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},userxattr,xino=on{volatile}",
             image.as_raw_fd(),
             upper.as_raw_fd(),
             work.as_raw_fd()

@@ -24,6 +24,8 @@ pub struct Layers<'a> {
     pub work: &'a Path,
     /// Where it is mounted.
     pub target: &'a Path,
+    /// Nothing of it is needed after the mount ends, so nothing need reach the disk.
+    pub volatile: bool,
 }
 
 /// A way to make a root file system.

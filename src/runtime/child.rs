@@ -4,14 +4,19 @@ use super::cgroup::Group;
 use super::handover;
 use super::identity::{self, Identity};
 use super::launch::Program;
-use super::message::{send_failure, send_listener};
+use super::message::{send_failure, send_listener, send_terminal};
 use super::mounts::Prepare;
+use super::terminal;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::{Driver, Layers};
 use crate::sys::mount::{Attr, set_attr};
 use crate::sys::process;
+use crate::sys::terminal::open_pair;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pivot_root, setsid};
@@ -44,6 +49,41 @@ pub(super) struct Setup {
     pub cgroup: Option<Group>,
     /// Which driver makes the root file system.
     pub driver: Box<dyn Driver>,
+    /// For a container that runs once, in the foreground, instead of a service.
+    pub foreground: Option<Foreground>,
+}
+
+/// A container in the foreground has no published ports, may have a terminal, and dies with who waits for it.
+#[derive(Debug)]
+pub(super) struct Foreground {
+    /// Names the process that waits (pidfd_open(2)).
+    pub parent: OwnedFd,
+    /// Whether the program gets a terminal of its own.
+    pub terminal: bool,
+}
+
+impl Foreground {
+    /// Gives the program its terminal, and our side of it to the parent.
+    fn open_terminal(&self, supervisor: &OwnedFd) -> Result<()> {
+        if !self.terminal {
+            return Ok(());
+        }
+        let (theirs, own) = open_pair().context(|| "cannot open a terminal in the container")?;
+        terminal::copy_our_size(&theirs);
+        send_terminal(supervisor.as_fd(), theirs.as_fd()).context(|| "cannot hand over the terminal")?;
+        terminal::take(&own)
+    }
+
+    /// Ties the calling process, whose ids and capabilities change no more, to the parent's life.
+    fn tie(&self) -> Result<()> {
+        set_pdeathsig(Signal::SIGKILL).context(|| "cannot tie the container to its parent")?;
+        // A parent that died before that: its descriptor is readable.
+        let mut fds = [PollFd::new(self.parent.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::ZERO).context(|| "cannot look at the parent")? > 0 {
+            process::exit_now(1);
+        }
+        Ok(())
+    }
 }
 
 /// Waits for the id maps, sets the container up and becomes the service. Returns the exit code of a failure.
@@ -67,7 +107,13 @@ pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd) -> i32 {
 }
 
 fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
+    if let Some(Err(error)) = setup.foreground.as_ref().map(|foreground| foreground.open_terminal(supervisor)) {
+        return error;
+    }
     setup.program.replace_process(|| {
+        if let Some(foreground) = &setup.foreground {
+            return foreground.tie();
+        }
         let listener =
             crate::sys::seccomp::notify_on(&handover::NOTIFIED).context(|| "cannot install the notification filter")?;
         send_listener(supervisor.as_fd(), listener.as_fd()).context(|| "cannot hand over the notification listener")
@@ -82,7 +128,13 @@ fn set_up(setup: &Setup) -> Result<()> {
     setsid().context(|| "cannot start a session")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context(|| "cannot make the mounts private")?;
-    setup.driver.mount(&Layers { image: &setup.image, upper: &setup.upper, work: &setup.work, target: &setup.target })?;
+    setup.driver.mount(&Layers {
+        image: &setup.image,
+        upper: &setup.upper,
+        work: &setup.work,
+        target: &setup.target,
+        volatile: setup.foreground.is_some(),
+    })?;
     let prepared = Prepare::from_spec(&setup.spec)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let run_dir = open(&setup.run_dir, flags, Mode::empty()).context(|| format!("cannot open `{}`", setup.run_dir.display()))?;
@@ -136,7 +188,6 @@ fn apply_sysctls(spec: &Spec) -> Result<()> {
 
 /// Becomes a small pid 1: starts the service as its child, passes signals on, reaps orphans, ends as the service ended.
 fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
-    use nix::sys::signal::{SigSet, Signal, kill};
     let all = SigSet::all();
     all.thread_block().context(|| "cannot block signals")?;
     let service = process::fork(|| {
@@ -148,6 +199,7 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
     // The service may trace its reaper, and must not find one there that may do more than itself.
     setup.program.privileges.apply()?;
     crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
+    setup.foreground.as_ref().map_or(Ok(()), Foreground::tie)?;
     // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
     nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)
         .context(|| "cannot close stdin")?;

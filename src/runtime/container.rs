@@ -9,6 +9,7 @@ use crate::sys::process;
 use crate::yard::Joined;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
@@ -21,8 +22,10 @@ use std::os::fd::{AsFd, OwnedFd};
 pub(super) struct Started {
     /// Its process, our child, in our pid namespace.
     pub pid: Pid,
-    /// Notifications of its system calls.
-    pub listener: OwnedFd,
+    /// Notifications of its system calls; every service has them.
+    pub listener: Option<OwnedFd>,
+    /// Our side of its terminal, if it has one of its own.
+    pub terminal: Option<OwnedFd>,
 }
 
 /// Namespaces of every container: all but that of time, which some have (`clock.rs`).
@@ -53,10 +56,12 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
     meanwhile()?;
     let mut pid = None;
     let mut listener = None;
+    let mut terminal = None;
     let result = loop {
         match message::receive(&ours).context(|| "cannot hear from the container's set-up") {
             Ok(Message::Pid(number)) => pid = Some(Pid::from_raw(number)),
             Ok(Message::Listener(fd)) => listener = Some(fd),
+            Ok(Message::Terminal(fd)) => terminal = Some(fd),
             Ok(Message::Failed(error)) => break Err(error),
             Ok(Message::Closed) => break Ok(()),
             Err(error) => break Err(error),
@@ -64,8 +69,13 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
     };
     // The joiner has told all it had to tell.
     let _ = waitpid(joiner, None);
-    match (result, pid, listener) {
-        (Ok(()), Some(pid), Some(listener)) => Ok(Started { pid, listener }),
+    // All that was to come has come; what ended before that has not been executed.
+    let is_executed = match &setup.foreground {
+        Some(foreground) => foreground.terminal == terminal.is_some(),
+        None => listener.is_some(),
+    };
+    match (result, pid, is_executed) {
+        (Ok(()), Some(pid), true) => Ok(Started { pid, listener, terminal }),
         (result, pid, _) => {
             let ending = pid.map(|pid| format!("{:?}", waitpid(pid, None)));
             Err(result.err().unwrap_or_else(|| {
@@ -74,6 +84,12 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
             }))
         }
     }
+}
+
+/// Ends a container that nobody waits for any more.
+pub(super) fn end(pid: Pid) {
+    let _ = kill(pid, Signal::SIGKILL);
+    let _ = waitpid(pid, None);
 }
 
 fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> i32 {

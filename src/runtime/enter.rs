@@ -1,21 +1,37 @@
 //! Joining a running container: `steading exec`, `steading shell`, and probes.
+//!
+//! The process that waits enters the container's namespaces itself, which saves a fork; only the pid namespace takes effect for
+//! children alone. It opens the program's terminal in the container's devpts and looks users up in the container's files.
 
 use super::clock::NEWTIME;
 use super::container::NAMESPACES;
 use super::launch::Program;
+use super::message::{self, Message, send_failure};
 use super::policy::{Policies, Policy};
 use super::privileges::Privileges;
 use super::record;
+use super::terminal::{self, Attendant, Role};
 use crate::error::{Context, Error, Result};
+use crate::image::{Identity, UserText};
 use crate::resolve::{Plan, ServiceName};
 use crate::state::{Paths, Services};
-use crate::sys::process;
+use crate::sys::identity;
+use crate::sys::process::{self, OneThread};
+use crate::sys::terminal::open_pair;
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getppid};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 /// What to run in a container.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +42,10 @@ pub struct Command {
     pub env: BTreeMap<String, OsString>,
     /// Working directory; the service's when not given.
     pub cwd: Option<OsString>,
+    /// As whom; the service's user when not given.
+    pub user: Option<UserText>,
+    /// Whether it gets a terminal of its own.
+    pub terminal: bool,
 }
 
 /// The service's program environment but for `HOME`, which [`Program`] fills in.
@@ -47,46 +67,66 @@ pub(super) fn namespaces(plan: &Plan) -> CloneFlags {
     if plan.isolation.time { NAMESPACES.union(NEWTIME) } else { NAMESPACES }
 }
 
-/// Enters the container of the process that `pidfd` names and becomes `program` there, as the service's user and without
-/// capabilities. In a forked child; returns the error of a failure.
+/// Enters the container of the process that `pidfd` names and runs `program` there, as the service's user and without
+/// capabilities; ends as it ends. In a forked child; returns the error of a failure.
 pub(super) fn enter(pidfd: &OwnedFd, program: &Program, namespaces: CloneFlags) -> Error {
-    let proof = match process::one_thread() {
-        Ok(proof) => proof,
-        Err(error) => return Error::failed("cannot enter the container").because(error),
+    let run = || {
+        let proof = join(pidfd, namespaces)?;
+        wait(start(proof, program, None, None)?)
     };
-    // Before anything inside can see us: this program and its descriptors are the host's.
-    if let Err(error) = crate::sys::caps::hide_from_others() {
-        return Error::failed("cannot hide from the container").because(error);
-    }
-    // One call for all: the kernel enters the user namespace first and judges the others by the new credentials (setns(2)).
-    if let Err(errno) = setns(pidfd, namespaces) {
-        return Error::failed("cannot enter the container").because(errno);
-    }
-    // Entering a pid namespace takes effect for children only.
-    let child = process::fork_with(proof, || {
-        // Who gives up waiting for it (a probe's time-out, a killed `steading exec`) ends it too.
-        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-        let error = program.replace_process(|| Ok(()));
-        report(&error);
-        127
-    });
-    match child.map(wait) {
-        Ok(Ok(code)) => process::exit_now(code),
-        Ok(Err(error)) => error,
-        Err(error) => Error::failed("cannot start a process in the container").because(error),
+    match run() {
+        Ok(code) => process::exit_now(code),
+        Err(error) => error,
     }
 }
 
-/// The last word of a process that cannot return an error to anybody: standard error, as `env(1)` and `nsenter(1)` do.
-fn report(error: &Error) {
-    use std::io::Write;
-    let mut text = format!("steading: {}", error.what());
-    for cause in error.causes() {
-        text.push_str(": ");
-        text.push_str(&cause);
+/// Moves this process into the container's namespaces.
+fn join(pidfd: &OwnedFd, namespaces: CloneFlags) -> Result<OneThread> {
+    let what = || "cannot enter the container";
+    let proof = process::one_thread().context(what)?;
+    // Before anything inside can see us: this program and its descriptors are the host's.
+    crate::sys::caps::hide_from_others().context(|| "cannot hide from the container")?;
+    // One call for all: the kernel enters the user namespace first and judges the others by the new credentials (setns(2)).
+    setns(pidfd, namespaces).context(what)?;
+    Ok(proof)
+}
+
+/// Starts `program` in the container that this process has joined; returns once it is executed.
+fn start(proof: OneThread, program: &Program, who: Option<&Identity>, terminal: Option<&OwnedFd>) -> Result<Pid> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .context(|| "cannot make a socket pair")?;
+    let pid = process::fork_with(proof, || {
+        let error = match prepare(who, terminal) {
+            Ok(()) => program.replace_process(|| Ok(())),
+            Err(error) => error,
+        };
+        // If nobody listens any more, nobody waits for the exit code either.
+        let _ = send_failure(theirs.as_fd(), &error);
+        1
+    })
+    .context(|| "cannot start a process in the container")?;
+    drop(theirs);
+    let failed = match message::receive(&ours).context(|| "cannot hear from the process in the container") {
+        Ok(Message::Failed(error)) | Err(error) => error,
+        Ok(_) => return Ok(pid),
+    };
+    let _ = waitpid(pid, None);
+    Err(failed)
+}
+
+/// The child's own steps before the common ones.
+fn prepare(who: Option<&Identity>, terminal: Option<&OwnedFd>) -> Result<()> {
+    if let Some(Identity { uid, gid: Some(gid), groups, .. }) = who {
+        identity::switch(*uid, *gid, groups).context(|| format!("cannot become the user {uid} with the group {gid}"))?;
     }
-    text.push('\n');
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    // Who gives up waiting for it (a probe's time-out, a killed `steading exec`) ends it too. After the change of ids, which
+    // clears it.
+    set_pdeathsig(Signal::SIGKILL).context(|| "cannot tie the process to its parent")?;
+    // The parent is in another pid namespace, where it has no number for us; anything else means that it is gone already.
+    if getppid().as_raw() != 0 {
+        process::exit_now(1);
+    }
+    terminal.map_or(Ok(()), terminal::take)
 }
 
 /// Waits for a child: its exit code, or 128 + the signal that ended it.
@@ -101,30 +141,137 @@ fn wait(pid: Pid) -> Result<i32> {
     }
 }
 
-/// Runs `command` in the running container of `name` with our own standard streams; returns its exit code (128 + signal).
+/// A file of the container, which this process has joined. It may be anything: it is not waited for, and not read without end.
+fn read_file(path: &str) -> Vec<u8> {
+    const MOST: u64 = 4 << 20;
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let mut text = Vec::new();
+    if let Ok(file) = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+        && file.metadata().is_ok_and(|metadata| metadata.is_file())
+    {
+        // What cannot be read names nobody.
+        let _ = file.take(MOST).read_to_end(&mut text);
+    }
+    text
+}
+
+/// The ids that a container has.
+#[derive(Debug)]
+struct Maps {
+    uid: String,
+    gid: String,
+}
+
+impl Maps {
+    fn of(pid: Pid) -> Result<Maps> {
+        let read = |file: &str| {
+            let path = Path::new("/proc").join(pid.to_string()).join(file);
+            fs::read_to_string(&path).context(|| format!("cannot read `{}`", path.display()))
+        };
+        Ok(Maps { uid: read("uid_map")?, gid: read("gid_map")? })
+    }
+
+    fn require(&self, uid: u32, gid: u32) -> Result<()> {
+        require("user", uid, &self.uid)?;
+        require("group", gid, &self.gid)
+    }
+}
+
+/// That a map has an id, or what it has. A line is: first id inside, first id outside, count (user_namespaces(7)).
+fn require(kind: &str, id: u32, map: &str) -> Result<()> {
+    let range = |line: &str| {
+        let mut words = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (first, _, count) = (words.next()?.ok()?, words.next()?, words.next()?.ok()?);
+        Some(first..=first.saturating_add(count.saturating_sub(1)))
+    };
+    let ranges: Vec<_> = map.lines().filter_map(range).collect();
+    if ranges.iter().any(|range| range.contains(&id)) {
+        return Ok(());
+    }
+    let one = |range: &std::ops::RangeInclusive<u32>| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first} to {last}"),
+    };
+    let all = ranges.iter().map(one).collect::<Vec<_>>().join(", ");
+    Err(Error::usage(format!("this container has no {kind} {id}"))
+        .because(std::io::Error::other(format!("its id map gives it the {kind} {all} only")))
+        .hint("a service whose recipe asks for `ids = \"range\"` has more"))
+}
+
+/// Who `wanted` is in the container that this process has joined, and home; the service's user where nothing is wanted.
+fn look_up(plan: &Plan, wanted: Option<(&UserText, &Maps)>) -> Result<Identity> {
+    let files = |names: bool| if names { (read_file("/etc/passwd"), read_file("/etc/group")) } else { Default::default() };
+    let Some((user, maps)) = wanted else {
+        let (passwd, _) = files(!plan.process.env.contains_key("HOME"));
+        let home = UserText::number(plan.process.uid).look_up(&passwd, b"")?.home;
+        return Ok(Identity { uid: plan.process.uid, gid: Some(plan.process.gid), groups: Vec::new(), home });
+    };
+    let (passwd, group) = files(true);
+    let found = user.look_up(&passwd, &group)?;
+    let gid = found.gid.unwrap_or(plan.process.gid);
+    maps.require(found.uid, gid)?;
+    Ok(Identity { gid: Some(gid), ..found })
+}
+
+/// Runs `command` in the running container of `name`; returns its exit code (128 + signal).
 ///
-/// The process must have one thread.
+/// The process must have one thread, and stays in the container's namespaces.
 ///
 /// # Errors
-/// Not found when there is no such service; failed when it does not run or cannot be entered.
+/// Not found when there is no such service; failed when it does not run or cannot be entered; usage when its container does not
+/// have the user; 126 and 127 when the program cannot be executed.
 pub fn exec(paths: &Paths, name: &ServiceName, command: &Command) -> Result<u8> {
     let plan = Services::new(paths).load(name)?;
-    let (_, pidfd) = record::find(&super::run_dir(paths, name))?.ok_or_else(|| {
+    let (pid, pidfd) = record::find(&super::run_dir(paths, name))?.ok_or_else(|| {
         Error::failed(format!("the service `{name}` is not running")).hint(format!("start it: `steading start {name}`"))
     })?;
     let service = paths.service(name);
     let spec_file = service.runtime_spec();
-    let config = std::fs::read(&spec_file).context(|| format!("cannot read `{}`", spec_file.display()))?;
-    let program = program(&plan, command, &Policies::load(&service, &config)?.service);
-    let namespaces = namespaces(&plan);
-    // ^C is for the program inside; we end when it ends, and tell how.
-    let ignored = process::ignore_terminal_signals().context(|| "cannot ignore the terminal's signals")?;
-    let child = process::fork(|| {
-        report(&enter(&pidfd, &program, namespaces));
-        126
-    })
-    .context(|| "cannot fork")?;
-    let code = wait(child)?;
-    drop(ignored);
+    let config = fs::read(&spec_file).context(|| format!("cannot read `{}`", spec_file.display()))?;
+    let mut program = program(&plan, command, &Policies::load(&service, &config)?.service);
+    // While the host's /proc is in sight.
+    let maps = command.user.as_ref().map(|_| Maps::of(pid)).transpose()?;
+    let attendant = Attendant::new()?;
+    let proof = join(&pidfd, namespaces(&plan))?;
+    let who = look_up(&plan, command.user.as_ref().zip(maps.as_ref()))?;
+    let has_home = command.env.contains_key("HOME") || (command.user.is_none() && plan.process.env.contains_key("HOME"));
+    if !has_home {
+        program.env.insert("HOME".into(), who.home.clone().unwrap_or_else(|| "/".into()).into());
+    }
+    let (ours, theirs) = match command.terminal {
+        true => open_terminal(&who).map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+        false => (None, None),
+    };
+    ours.iter().for_each(terminal::copy_our_size);
+    let pid = start(proof, &program, Some(&who), theirs.as_ref())?;
+    drop(theirs);
+    let code = attendant.attend(pid, Role::Joined, ours)?;
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
+}
+
+/// A terminal of the container's own, which belongs to the program's user.
+fn open_terminal(who: &Identity) -> Result<(OwnedFd, OwnedFd)> {
+    let what = || "cannot open a terminal in the container";
+    let (ours, theirs) = open_pair().context(what)?;
+    if nix::unistd::getuid().as_raw() != who.uid {
+        std::os::unix::fs::fchown(&theirs, Some(who.uid), None).context(what)?;
+    }
+    Ok((ours, theirs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_outside_the_map_is_refused_with_what_the_map_has() {
+        let map = "         0       1000          1\n      1  100000      65536\n";
+        for id in [0, 1, 65536] {
+            require("user", id, map).unwrap();
+        }
+        let error = require("user", 65537, map).unwrap_err();
+        assert_eq!(error.causes(), ["its id map gives it the user 0, 1 to 65536 only"]);
+        assert!(require("user", 0, "").is_err());
+        assert!(require("group", 0, "999 1000 1\n").unwrap_err().what().contains("group 0"));
+    }
 }

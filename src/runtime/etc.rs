@@ -3,7 +3,7 @@
 
 use crate::error::{Context, Result};
 use crate::resolve::{Plan, ServiceName};
-use crate::state::{Paths, ServiceDir};
+use crate::state::Paths;
 use crate::sys::file::{create_dir_all, write_atomic};
 use std::fs;
 use std::io::ErrorKind;
@@ -15,8 +15,8 @@ pub fn run_dir(paths: &Paths, name: &ServiceName) -> PathBuf {
     paths.runtime().join("services").join(name.as_str())
 }
 
-/// Makes the files anew.
-pub(super) fn write(plan: &Plan, service: &ServiceDir, run_dir: &Path) -> Result<()> {
+/// Makes the files anew; the secrets' values lie in `secret_values`.
+pub(super) fn write(plan: &Plan, secret_values: &Path, run_dir: &Path) -> Result<()> {
     create_dir_all(run_dir, 0o700)?;
     let host = &plan.process.hostname;
     let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 {host}\n");
@@ -29,7 +29,7 @@ pub(super) fn write(plan: &Plan, service: &ServiceDir, run_dir: &Path) -> Result
     if !plan.secrets.is_empty() {
         create_dir_all(&secrets, 0o700)?;
         for secret in &plan.secrets {
-            let from = service.secrets().join(&secret.name);
+            let from = secret_values.join(&secret.name);
             let value = fs::read(&from).context(|| format!("cannot read the secret `{}`", from.display()))?;
             write_atomic(&secrets.join(&secret.name), &value, 0o400)?;
         }

@@ -2,7 +2,7 @@
 
 use super::identity;
 use super::privileges::Privileges;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::sys::process;
 use nix::errno::Errno;
 use nix::unistd::{chdir, execve};
@@ -87,7 +87,8 @@ impl Program {
             }
         }
         let name = self.args.first().map(OsString::as_os_str).unwrap_or_default();
-        Err(Error::failed(format!("cannot execute `{}` in the container", name.display())).because(worst).hint(match worst {
+        let kind = if worst == Errno::ENOENT { Kind::NoProgram } else { Kind::NotExecutable };
+        Err(Error::new(kind, format!("cannot execute `{}` in the container", name.display())).because(worst).hint(match worst {
             Errno::ENOENT => "the image has no such program (or not the interpreter its first line names)",
             Errno::ENOEXEC => "it is no program for this machine's architecture",
             Errno::EACCES => "the file is not executable for the service's user",

@@ -16,6 +16,8 @@ pub(super) enum Message {
     Pid(i32),
     /// The listener of the notification filter; exec follows.
     Listener(OwnedFd),
+    /// Our side of the program's terminal; exec follows.
+    Terminal(OwnedFd),
     /// Set-up failed; nothing follows.
     Failed(Error),
     /// The other side is closed: exec succeeded, or the process died.
@@ -44,6 +46,11 @@ pub(super) fn send_listener(socket: BorrowedFd<'_>, listener: BorrowedFd<'_>) ->
     send_fds(socket, b"listener", &[listener]).map(drop)
 }
 
+/// Sends the side of a terminal that is not the program's.
+pub(super) fn send_terminal(socket: BorrowedFd<'_>, terminal: BorrowedFd<'_>) -> io::Result<()> {
+    send_fds(socket, b"terminal", &[terminal]).map(drop)
+}
+
 /// Sends an error: kind, what, causes joined, hint.
 pub(super) fn send_failure(socket: BorrowedFd<'_>, error: &Error) -> io::Result<()> {
     let kind = error.kind().exit_code();
@@ -69,11 +76,14 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Message> {
     match parts.next() {
         Some("pid") => Ok(Message::Pid(parts.next().and_then(|pid| pid.parse().ok()).ok_or_else(odd)?)),
         Some("listener") => Ok(Message::Listener(fds.pop().ok_or_else(odd)?)),
+        Some("terminal") => Ok(Message::Terminal(fds.pop().ok_or_else(odd)?)),
         Some("failed") => {
             let kind = match parts.next() {
                 Some("2") => Kind::Usage,
                 Some("3") => Kind::NotFound,
                 Some("4") => Kind::HostCannot,
+                Some("126") => Kind::NotExecutable,
+                Some("127") => Kind::NoProgram,
                 _ => Kind::Failed,
             };
             let mut error = Error::new(kind, parts.next().unwrap_or("the container could not be set up"));

@@ -68,7 +68,7 @@ fn start(
 ) -> Result<(Started, Handover, Policies)> {
     let service = paths.service(&plan.name);
     let published = sockets::published(&plan.ports, stored, notify)?;
-    etc::write(plan, &service, run_dir)?;
+    etc::write(plan, &service.secrets(), run_dir)?;
     let target = service.path().join("upper/root");
     for (directory, mode) in [(service.upper(), 0o755), (service.work(), 0o700), (target.clone(), 0o700)] {
         create_dir_all(&directory, mode)?;
@@ -97,6 +97,7 @@ fn start(
         init: plan.process.init,
         cgroup: if plan.isolation.cgroup_writable { Some(cgroup::divide()?) } else { None },
         driver: Box::new(Hybrid),
+        foreground: None,
     };
     let started = container::start(&setup, &joined, || harden::confine(&joined, run_dir, &policies.supervisor))?;
     Ok((started, Handover::new(published), policies))
@@ -157,7 +158,7 @@ impl<'a> Supervisor<'a> {
             plan,
             pid: started.pid,
             pidfd: process::pidfd(started.pid).context(|| "cannot open the service's process")?,
-            listener: Some(started.listener),
+            listener: started.listener,
             handover,
             policies,
             notify,

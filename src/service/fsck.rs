@@ -6,7 +6,7 @@ use crate::resolve::{Plan, ServiceName};
 use crate::state::{Services, remove_tree};
 use crate::store::FsckReport;
 use crate::sys::file::TEMP_PREFIX;
-use crate::unit::{Marker, marker};
+use crate::unit::{Marker, RUN, marker};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -136,12 +136,13 @@ fn of_service(context: &Context, plan: &Plan) -> Vec<Finding> {
 fn of_units(context: &Context, services: &Services<'_>) -> Result<Vec<Finding>> {
     let mut list = Vec::new();
     let none_left = services.names()?.is_empty();
+    let for_runs = context.paths.units().join(RUN).exists();
     for entry in fs::read_dir(context.paths.units()).into_iter().flatten().flatten() {
         let Ok(text) = fs::read_to_string(entry.path()) else { continue };
         let orphan = match marker(&text) {
             Some(Marker::Service(name)) => !services.is_installed(&name),
-            Some(Marker::Yard | Marker::Slice) => none_left,
-            None => false,
+            Some(Marker::Yard | Marker::Slice) => none_left && !for_runs,
+            Some(Marker::Run) | None => false,
         };
         if orphan {
             let path = entry.path();

@@ -4,9 +4,9 @@ use super::Context;
 use super::transaction::Transaction;
 use crate::error::{Context as _, Error, Result};
 use crate::resolve::ServiceName;
-use crate::state::{Services, remove_dir_if_empty, remove_tree};
+use crate::state::{RunLock, Services, remove_dir_if_empty, remove_tree};
 use crate::systemd::{self, Manager, UnitOrigin};
-use crate::unit::{self, SLICE, Units, YARD};
+use crate::unit::{self, RUN, SLICE, Shared, Units, YARD};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +51,25 @@ impl UserUnits {
         Ok(())
     }
 
+    /// Fails when a unit that services or runs share belongs to somebody else.
+    pub(super) async fn check_shared(&self) -> Result<()> {
+        for unit in [YARD, SLICE, RUN] {
+            if let UnitOrigin::Foreign(path) = self.manager.unit_origin(unit).await? {
+                return Err(Error::failed(format!("there is a unit `{unit}` already, which steading did not write"))
+                    .because(path.display().to_string())
+                    .hint("remove that unit, or rename it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the units that runs need. Tells whether anything changed.
+    pub(super) fn install_shared(&self, shared: &Shared) -> Result<bool> {
+        [&shared.slice, &shared.yard, &shared.run]
+            .into_iter()
+            .try_fold(false, |changed, unit| Ok(systemd::install_unit(&self.dir, unit)? || changed))
+    }
+
     /// Writes the units that all services share.
     pub(super) fn write_shared(&self, rendered: &Units, steps: &mut Transaction) -> Result<()> {
         for unit in [&rendered.slice, &rendered.yard] {
@@ -64,7 +83,9 @@ impl UserUnits {
         if !Services::new(&context.paths).names()?.is_empty() {
             return Ok(());
         }
-        for unit in [YARD, SLICE] {
+        // Containers that run once stand on the yard, too; the next one that removes a service cleans up.
+        let Some(_alone) = RunLock::alone(&context.paths)? else { return Ok(()) };
+        for unit in [RUN, YARD, SLICE] {
             // One that systemd does not know does not run.
             let status = self.manager.status(unit).await?;
             if status.is_active() || status.active == "activating" {
@@ -73,7 +94,7 @@ impl UserUnits {
             systemd::remove_unit(&self.dir, unit)?;
         }
         self.manager.reload().await?;
-        for unit in [YARD, SLICE] {
+        for unit in [RUN, YARD, SLICE] {
             self.manager.reset_failed(unit).await?;
         }
         // The yard's socket and mount point; no mount is left, since its namespace ended with it.

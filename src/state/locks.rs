@@ -63,7 +63,7 @@ impl Drop for NameLock {
     }
 }
 
-fn same_file(lock: &Lock, path: &Path) -> Result<bool> {
+pub(super) fn same_file(lock: &Lock, path: &Path) -> Result<bool> {
     use nix::sys::stat::{fstat, stat};
     let held = fstat(lock.as_fd()).context(|| format!("cannot look at the lock `{}`", path.display()))?;
     match stat(path) {

@@ -15,6 +15,7 @@
 mod locks;
 mod paths;
 mod ports;
+mod runs;
 mod secrets;
 mod services;
 mod settings;
@@ -23,6 +24,7 @@ mod tree;
 pub use locks::{Busy, NameLock, SharedLock};
 pub use paths::{Paths, ServiceDir};
 pub use ports::PortUse;
+pub use runs::{Keeper, RunDir, RunLock};
 pub use secrets::Secret;
 pub use services::{Services, Unreadable, plan_text};
 pub use settings::{RootfsDriver, Settings};

@@ -5,6 +5,7 @@
 pub mod caps;
 pub mod file;
 pub mod fuse;
+pub mod identity;
 pub mod memory;
 pub mod mmap;
 pub mod mount;
@@ -16,3 +17,4 @@ pub mod socket;
 pub mod space;
 pub mod sync;
 pub mod syscalls;
+pub mod terminal;

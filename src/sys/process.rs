@@ -144,35 +144,6 @@ pub fn close_from(first: u32) -> io::Result<()> {
     }
 }
 
-/// Puts back what [`ignore_terminal_signals`] changed, on drop.
-#[derive(Debug)]
-pub struct IgnoredSignals(Vec<(nix::sys::signal::Signal, nix::sys::signal::SigAction)>);
-
-/// Ignores the signals that a terminal sends to a whole process group (^C, ^\, ^Z, and its use from the background), until
-/// the result is dropped. A stopped waiter would never reap its child, and so hold up the end of the child's pid namespace.
-///
-/// # Errors
-/// Those of sigaction(2).
-pub fn ignore_terminal_signals() -> io::Result<IgnoredSignals> {
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    let mut former = Vec::new();
-    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
-        // SAFETY: SIG_IGN is no function of ours, so nothing can run at a bad moment.
-        former.push((signal, unsafe { sigaction(signal, &ignore) }?));
-    }
-    Ok(IgnoredSignals(former))
-}
-
-impl Drop for IgnoredSignals {
-    fn drop(&mut self) {
-        for (signal, action) in &self.0 {
-            // SAFETY: the action was in force before, so whatever handler it names is as sound as it was then.
-            let _ = unsafe { nix::sys::signal::sigaction(*signal, action) };
-        }
-    }
-}
-
 /// Gives every signal its default action and unblocks all: what a program may expect of whoever executes it. (Rust's
 /// runtime ignores SIGPIPE, and ignored signals stay so over exec.)
 ///

@@ -1,4 +1,4 @@
-//! The three unit files of a service: its own, the yard's, the slice.
+//! Unit files: a service's own; the yard's, the slice and that of containers that run once, which all share.
 
 use super::{escape, template};
 use crate::error::{Error, Result};
@@ -8,6 +8,9 @@ use std::path::Path;
 
 /// Unit of the yard.
 pub const YARD: &str = "steading-yard.service";
+
+/// Unit that holds the yard for containers that run once.
+pub const RUN: &str = "steading-run.service";
 
 /// Slice of all services and the yard.
 pub const SLICE: &str = "steading.slice";
@@ -45,11 +48,8 @@ pub struct Units {
 /// When `exe`, a place or a limit cannot be said in a unit file.
 pub fn render(plan: &Plan, exe: &Path, places: &[(String, String)]) -> Result<Units> {
     let program = escape::program(exe)?;
-    let mut environment = String::new();
-    for (key, value) in places {
-        // Writing to a String cannot fail.
-        let _ = writeln!(environment, "Environment={}", escape::assignment(key, value)?);
-    }
+    let environment = environment(places)?;
+    let Shared { yard, slice, .. } = shared(exe, places)?;
     let name = plan.name.as_str();
     let description = escape::text(&format!("{} {} ({name})", plan.recipe.title, plan.recipe.version));
     let start_timeout = match plan.ready.start_timeout_s {
@@ -70,12 +70,42 @@ pub fn render(plan: &Plan, exe: &Path, places: &[(String, String)]) -> Result<Un
             ("limits", &limits(&plan.limits)?),
         ],
     )?;
-    let yard = template::fill(include_str!("../../units/yard.in"), &[("environment", &environment), ("program", &program)])?;
-    Ok(Units {
-        service: UnitFile { name: plan.name.unit(), text: service },
-        yard: UnitFile { name: YARD.to_owned(), text: yard },
-        slice: UnitFile { name: SLICE.to_owned(), text: include_str!("../../units/slice.in").to_owned() },
+    Ok(Units { service: UnitFile { name: plan.name.unit(), text: service }, yard, slice })
+}
+
+/// The unit files that belong to no service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// [`YARD`].
+    pub yard: UnitFile,
+    /// [`SLICE`].
+    pub slice: UnitFile,
+    /// [`RUN`].
+    pub run: UnitFile,
+}
+
+/// Renders them; arguments as for [`render`].
+///
+/// # Errors
+/// When `exe` or a place cannot be said in a unit file.
+pub fn shared(exe: &Path, places: &[(String, String)]) -> Result<Shared> {
+    let values = [("environment", environment(places)?), ("program", escape::program(exe)?)];
+    let values = values.each_ref().map(|(key, value)| (*key, value.as_str()));
+    let unit = |name: &str, text: &str| Ok(UnitFile { name: name.to_owned(), text: template::fill(text, &values)? });
+    Ok(Shared {
+        yard: unit(YARD, include_str!("../../units/yard.in"))?,
+        slice: unit(SLICE, include_str!("../../units/slice.in"))?,
+        run: unit(RUN, include_str!("../../units/run.in"))?,
     })
+}
+
+fn environment(places: &[(String, String)]) -> Result<String> {
+    let mut lines = String::new();
+    for (key, value) in places {
+        // Writing to a String cannot fail.
+        let _ = writeln!(lines, "Environment={}", escape::assignment(key, value)?);
+    }
+    Ok(lines)
 }
 
 /// Seconds as a time span; beyond 30 years systemd's microseconds have no room to spare, and nobody waits that long.
@@ -133,6 +163,8 @@ pub enum Marker {
     Yard,
     /// The slice.
     Slice,
+    /// What holds the yard for containers that run once.
+    Run,
 }
 
 /// Reads the `[X-Steading]` section, which systemd itself ignores. `None`: the file is not ours.
@@ -144,6 +176,7 @@ pub fn marker(text: &str) -> Option<Marker> {
         ("Service", name) => name.parse().ok().map(Marker::Service),
         ("Yard", "yes") => Some(Marker::Yard),
         ("Slice", "yes") => Some(Marker::Slice),
+        ("Run", "yes") => Some(Marker::Run),
         _ => None,
     })
 }

@@ -92,6 +92,7 @@ fn plain_units() {
     insta::assert_snapshot!("service", units.service.text);
     insta::assert_snapshot!("yard", units.yard.text);
     insta::assert_snapshot!("slice", units.slice.text);
+    insta::assert_snapshot!("run", shared(Path::new("/usr/bin/steading"), &places()).unwrap().run.text);
 }
 
 #[test]
@@ -126,6 +127,9 @@ fn our_units_are_recognised_and_others_are_not() {
     assert_eq!(marker(&units.service.text), Some(Marker::Service("postgres@14".parse().unwrap())));
     assert_eq!(marker(&units.yard.text), Some(Marker::Yard));
     assert_eq!(marker(&units.slice.text), Some(Marker::Slice));
+    let shared = shared(Path::new("/usr/bin/steading"), &[]).unwrap();
+    assert_eq!((&shared.yard, &shared.slice), (&units.yard, &units.slice));
+    assert_eq!(marker(&shared.run.text), Some(Marker::Run));
     for foreign in [
         "",
         "[Unit]\nDescription=x\n",
@@ -154,7 +158,8 @@ fn systemd_finds_no_fault() {
     for plan in [plan(), limited()] {
         let units = render(&plan, &exe, &places()).unwrap();
         let mut files = Vec::new();
-        for unit in [&units.service, &units.yard, &units.slice] {
+        let shared = shared(&exe, &places()).unwrap();
+        for unit in [&units.service, &units.yard, &units.slice, &shared.run] {
             files.push(dir.path().join(&unit.name));
             std::fs::write(files.last().unwrap(), &unit.text).unwrap();
         }

@@ -6,9 +6,11 @@
 mod support;
 
 mod bad_days;
+mod exec;
 mod first_light;
 mod handover;
 mod hostile_image;
 mod hostile_program;
 mod privacy;
+mod run;
 mod seccomp;

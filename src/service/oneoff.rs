@@ -1,0 +1,179 @@
+//! `steading run`: a container that runs once, from any image of the store.
+//!
+//! What is there already is used without an event loop and without asking systemd: the image, and the yard, which
+//! `steading-run.service` holds. Whatever is missing is brought by another process of this program (`steading prepare`, install
+//! lane), so that this one has one thread and may enter namespaces.
+
+use super::units::UserUnits;
+use super::{Context, context, images};
+use crate::error::{Context as _, Error, Result};
+use crate::image::{Digest, Identity, ImageConfig, Reference, UserText};
+use crate::report::Silent;
+use crate::resolve::{self, HostPath, OneOff, OneOffImage, Plan};
+use crate::runtime;
+use crate::spec::{self, HostFacts};
+use crate::state::{Keeper, RunDir, RunLock};
+use crate::store::{Index, Store};
+use crate::unit::{self, RUN};
+use nix::unistd::{getgid, getuid};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+
+/// Largest /etc/passwd and /etc/group that are read.
+const MOST: u64 = 4 << 20;
+
+/// What is to run.
+#[derive(Clone, Debug)]
+pub struct RunRequest {
+    /// The image.
+    pub image: Reference,
+    /// As whom; the image's own user when not given.
+    pub user: Option<UserText>,
+    /// Everything that is wanted otherwise than the image has it.
+    pub wishes: OneOff,
+    /// Whether it gets a terminal of its own.
+    pub terminal: bool,
+    /// No progress of a pull.
+    pub quiet: bool,
+}
+
+/// Runs it and waits for its end; removes all that it left. Returns its exit code.
+///
+/// # Errors
+/// When the image cannot be had, the yard does not come up, or the container cannot be made.
+pub fn run(request: &RunRequest) -> Result<ExitCode> {
+    let context = Context::load(Arc::new(Silent))?;
+    let held = RunLock::share(&context.paths)?;
+    let mut image = find(&context, &request.image)?;
+    let yard_is_held = Keeper::is_there(&context.paths)?;
+    if image.is_none() || !yard_is_held {
+        if let Some(code) = prepare_in_child(request, image.is_none(), !yard_is_held)? {
+            return Ok(code);
+        }
+        image = image.map_or_else(|| find(&context, &request.image), |image| Ok(Some(image)))?;
+    }
+    let image = image.ok_or_else(|| Error::not_found(format!("the image `{}` is not here", request.image)))?;
+    let dir = RunDir::create(&context.paths)?;
+    let code = image.plan(request, &dir).and_then(|plan| {
+        let facts = HostFacts {
+            uid: getuid().as_raw(),
+            gid: getgid().as_raw(),
+            root: &dir.data.join("upper/root"),
+            data: &dir.data.join("data"),
+            runtime: &dir.runtime,
+            masked: &runtime::masks_of_host(),
+        };
+        let mut spec = spec::runtime_spec(&plan, &facts)?;
+        if let Some(process) = spec.process_mut() {
+            process.set_terminal(Some(request.terminal));
+        }
+        held.touch()?;
+        runtime::run_once(&context.paths, &plan, spec, &dir, request.terminal)
+    });
+    let removed = dir.remove();
+    held.touch()?;
+    let code = code?;
+    removed.map(|()| ExitCode::from(code))
+}
+
+/// An image of the store that is to run.
+struct Image {
+    store: Store,
+    digest: Digest,
+    config: ImageConfig,
+}
+
+fn find(context: &Context, reference: &Reference) -> Result<Option<Image>> {
+    let store = match Store::open_read_only(&context.paths.store()) {
+        Ok(store) => store,
+        Err(error) if error.kind() == crate::error::Kind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Some(digest) = store.reference(&reference.to_string())? else { return Ok(None) };
+    let config = ImageConfig::parse(&store.config(&digest)?)?;
+    Ok(Some(Image { store, digest, config }))
+}
+
+impl Image {
+    fn plan(&self, request: &RunRequest, dir: &RunDir) -> Result<Plan> {
+        let who = self.identity(request.user.as_ref())?;
+        let reference = request.image.to_string();
+        let image = OneOffImage { reference: &reference, digest: self.digest, config: &self.config };
+        let plan = resolve::one_off(&request.wishes, &image, &who, dir.name.clone())?;
+        check_volumes(&plan)?;
+        Ok(plan)
+    }
+
+    /// Who the program runs as: the wish, else the image's USER, else root.
+    fn identity(&self, wish: Option<&UserText>) -> Result<Identity> {
+        let own = match self.config.user.as_str() {
+            "" => UserText::number(0),
+            text => text.parse().context(|| "the image has a USER that is none")?,
+        };
+        let index = self.store.image(&self.digest)?;
+        let index = index.ok_or_else(|| Error::not_found(format!("the image {} is not here", self.digest)))?;
+        let file = |path: &str| self.read(&index, path);
+        wish.unwrap_or(&own).look_up(&file("etc/passwd")?, &file("etc/group")?)
+    }
+
+    fn read(&self, index: &Index, path: &str) -> Result<Vec<u8>> {
+        Ok(self.store.read_file(index, path.as_bytes(), MOST)?.unwrap_or_default())
+    }
+}
+
+/// What the user names on the host must be there: to make it would hide a slip of the finger.
+fn check_volumes(plan: &Plan) -> Result<()> {
+    let missing = |path: &&HostPath| !path.as_path().exists();
+    match plan.volumes.iter().filter_map(|volume| volume.source.as_ref()).find(missing) {
+        Some(path) => Err(Error::usage(format!("`{}` does not exist on the host", path.as_path().display()))
+            .hint("make it first: what the container writes there will belong to you")),
+        None => Ok(()),
+    }
+}
+
+/// Has another process bring what is missing. Its exit code, if that is the end: it has told why.
+fn prepare_in_child(request: &RunRequest, image: bool, yard: bool) -> Result<Option<ExitCode>> {
+    let mut command = Command::new(context::executable()?);
+    command.arg("prepare");
+    if request.quiet {
+        command.arg("--quiet");
+    }
+    if image {
+        command.arg("--image").arg(request.image.to_string());
+    }
+    if yard {
+        command.arg("--yard");
+    }
+    // Nothing of it is data.
+    let status = command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).status();
+    let status = status.context(|| "cannot start another steading to prepare the run")?;
+    match status.code() {
+        Some(0) => Ok(None),
+        Some(code) => Ok(Some(ExitCode::from(u8::try_from(code).unwrap_or(1)))),
+        None => Err(Error::failed("the preparation of the run was interrupted")),
+    }
+}
+
+/// Brings what a run needs and does not bring itself: `image` into the store, the yard up. The caller has a share in the run lock.
+///
+/// # Errors
+/// Those of the registry, the disk and systemd.
+pub async fn prepare(context: &Context, image: Option<&Reference>, yard: bool) -> Result<()> {
+    if let Some(reference) = image {
+        images::pull_image(context, reference).await?;
+    }
+    if !yard {
+        return Ok(());
+    }
+    let units = UserUnits::connect(context).await?;
+    units.check_shared().await?;
+    let shared = context.lock_shared().await?;
+    let changed = units.install_shared(&unit::shared(&context::executable()?, &context::places()?)?)?;
+    if changed {
+        units.manager.reload().await?;
+    }
+    drop(shared);
+    units.manager.reset_failed(RUN).await?;
+    let outcome = units.manager.start(RUN, &mut |_| {}).await?;
+    outcome.require("the yard did not start").map(drop)
+}
