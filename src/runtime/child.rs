@@ -4,6 +4,7 @@ use super::handover;
 use super::launch::Program;
 use super::message::{send_failure, send_listener};
 use super::mounts::{Prepare, make_target};
+use super::reaper;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::{Driver, Layers};
 use crate::sys::mount::{Attr, attach, clone_tree, set_attr};
@@ -11,8 +12,7 @@ use crate::sys::process;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, pivot_root, setsid};
+use nix::unistd::{pivot_root, setsid};
 use oci_spec::runtime::Spec;
 use std::ffi::OsString;
 use std::fs;
@@ -44,19 +44,20 @@ pub(super) struct Setup {
 }
 
 /// Waits for the id maps, sets the container up and becomes the service. Returns the exit code of a failure.
-pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd) -> i32 {
+/// `link` is the reaper's, where one is wanted.
+pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd, link: Option<&OwnedFd>) -> i32 {
     let mut byte = [0];
     // End of file: the joiner failed and has told why.
     if !matches!(fs::File::from(go).read(&mut byte), Ok(1)) {
         return 1;
     }
-    let error = match set_up(setup) {
-        Ok(()) if setup.init => match start_reaper(setup, supervisor) {
+    let error = match (set_up(setup), link) {
+        (Ok(()), Some(link)) => match start_reaper(setup, supervisor, link) {
             Ok(code) => return code,
             Err(error) => error,
         },
-        Ok(()) => become_service(setup, supervisor),
-        Err(error) => error,
+        (Ok(()), None) => become_service(setup, supervisor),
+        (Err(error), _) => error,
     };
     // If the supervisor is gone there is nobody left to tell.
     let _ = send_failure(supervisor.as_fd(), &error);
@@ -161,11 +162,9 @@ fn has_id(text: &[u8], id: u32) -> bool {
     text.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b':').nth(2) == Some(wanted.as_bytes()))
 }
 
-/// Becomes a small pid 1: starts the service as its child, passes signals on, reaps orphans, ends as the service ended.
-fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
-    use nix::sys::signal::{SigSet, Signal, kill};
-    let all = SigSet::all();
-    all.thread_block().context(|| "cannot block signals")?;
+/// Becomes a small pid 1 with the service as its child.
+fn start_reaper(setup: &Setup, supervisor: &OwnedFd, link: &OwnedFd) -> Result<i32> {
+    nix::sys::signal::SigSet::all().thread_block().context(|| "cannot block signals")?;
     let service = process::fork(|| {
         let error = become_service(setup, supervisor);
         let _ = send_failure(supervisor.as_fd(), &error);
@@ -174,27 +173,10 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
     .context(|| "cannot start the service below its reaper")?;
     crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
     crate::sys::caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
-    // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
-    nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)
-        .context(|| "cannot close stdin")?;
+    // The supervisor waits for its socket to close at the service's exec. Standard output and error stay, they are the journal.
+    nix::unistd::dup2_stdin(link).context(|| "cannot keep the link to the supervisor")?;
     process::close_from(3).context(|| "cannot close descriptors")?;
-    loop {
-        match all.wait() {
-            Ok(Signal::SIGCHLD) => {
-                while let Ok(status) = waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-                    match status {
-                        WaitStatus::StillAlive => break,
-                        WaitStatus::Exited(pid, code) if pid == service => return Ok(code),
-                        // Pid 1 cannot end itself by a signal; 128 + number is what shells and Docker's init report.
-                        WaitStatus::Signaled(pid, signal, _) if pid == service => return Ok(128 + signal as i32),
-                        _ => {}
-                    }
-                }
-            }
-            Ok(signal) => drop(kill(service, signal)),
-            Err(_) => {}
-        }
-    }
+    Ok(reaper::run(service, std::io::stdin().as_fd()))
 }
 
 #[cfg(test)]

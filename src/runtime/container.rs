@@ -8,7 +8,7 @@ use crate::sys::process;
 use crate::yard::Joined;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 use std::fs;
@@ -18,8 +18,12 @@ use std::os::fd::{AsFd, OwnedFd};
 /// A service that was executed.
 #[derive(Debug)]
 pub(super) struct Started {
-    /// Its process, our child, in our pid namespace.
+    /// Pid 1 of its namespace, our child, as it is numbered here: the service or its reaper.
     pub pid: Pid,
+    /// The service's own process.
+    pub main: Pid,
+    /// The reaper's questions, where there is one.
+    pub reaper: Option<OwnedFd>,
     /// Notifications of its system calls.
     pub listener: OwnedFd,
 }
@@ -40,11 +44,20 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
 pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "cannot make a socket pair")?;
+    // The one who sends the listener is the service.
+    setsockopt(&ours, sockopt::PassCred, &true).context(|| "cannot ask for senders")?;
     let (go, go_writer) = pipe2(OFlag::O_CLOEXEC).context(|| "cannot make a pipe")?;
+    let (reaper, link) = if setup.init {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .context(|| "cannot make a socket pair")?;
+        (Some(ours), Some(theirs))
+    } else {
+        (None, None)
+    };
     // After the fork the parent drops these: an end kept open would hide that the other side closed.
-    let mut for_joiner = Some((theirs, go, go_writer));
+    let mut for_joiner = Some(Ends { supervisor: theirs, go, go_writer, link });
     let joiner = process::fork(|| match for_joiner.take() {
-        Some((theirs, go, go_writer)) => join(setup, yard, theirs, go, go_writer),
+        Some(ends) => join(setup, yard, ends),
         None => 1,
     })
     .context(|| "cannot fork")?;
@@ -54,7 +67,7 @@ pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
     let result = loop {
         match message::receive(&ours).context(|| "cannot hear from the container's set-up") {
             Ok(Message::Pid(number)) => pid = Some(Pid::from_raw(number)),
-            Ok(Message::Listener(fd)) => listener = Some(fd),
+            Ok(Message::Listener(fd, sender)) => listener = sender.map(|sender| (fd, sender)),
             Ok(Message::Failed(error)) => break Err(error),
             Ok(Message::Closed) => break Ok(()),
             Err(error) => break Err(error),
@@ -63,7 +76,7 @@ pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
     // The joiner has told all it had to tell.
     let _ = waitpid(joiner, None);
     match (result, pid, listener) {
-        (Ok(()), Some(pid), Some(listener)) => Ok(Started { pid, listener }),
+        (Ok(()), Some(pid), Some((listener, main))) => Ok(Started { pid, main, reaper, listener }),
         (result, pid, _) => {
             let ending = pid.map(|pid| format!("{:?}", waitpid(pid, None)));
             Err(result.err().unwrap_or_else(|| {
@@ -74,8 +87,17 @@ pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
     }
 }
 
-fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> i32 {
-    match clone_service(setup, yard, &supervisor, go, go_writer) {
+/// The container's ends of what connects it with the supervisor and the joiner.
+struct Ends {
+    supervisor: OwnedFd,
+    go: OwnedFd,
+    go_writer: OwnedFd,
+    link: Option<OwnedFd>,
+}
+
+fn join(setup: &Setup, yard: &Joined, ends: Ends) -> i32 {
+    let Ends { supervisor, go, go_writer, link } = ends;
+    match clone_service(setup, yard, (&supervisor, link.as_ref()), go, go_writer) {
         Ok(()) => 0,
         Err(error) => {
             let _ = send_failure(supervisor.as_fd(), &error);
@@ -85,7 +107,13 @@ fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_write
 }
 
 /// The joiner, inside U0 as its root: makes the service's process and writes its id maps.
-fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> Result<()> {
+fn clone_service(
+    setup: &Setup,
+    yard: &Joined,
+    (supervisor, link): (&OwnedFd, Option<&OwnedFd>),
+    go: OwnedFd,
+    go_writer: OwnedFd,
+) -> Result<()> {
     let user = setup.spec.process().as_ref().map(|process| process.user().clone()).unwrap_or_default();
     setns(&yard.user, CloneFlags::CLONE_NEWUSER).context(|| "cannot enter the yard's user namespace")?;
     setns(&yard.mount, CloneFlags::CLONE_NEWNS).context(|| "cannot enter the yard's mount namespace")?;
@@ -93,7 +121,7 @@ fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd
     let pid = process::clone_sibling(NAMESPACES, || match for_child.take() {
         Some((go, writer)) => {
             drop(writer);
-            child::run(setup, go, supervisor)
+            child::run(setup, go, supervisor, link)
         }
         None => 1,
     })

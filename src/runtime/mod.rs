@@ -26,6 +26,7 @@ mod handover;
 mod launch;
 mod message;
 mod mounts;
+mod reaper;
 mod record;
 mod signals;
 mod sockets;

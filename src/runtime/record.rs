@@ -9,13 +9,17 @@ use std::path::Path;
 
 const FILE: &str = "pid";
 
-/// Start time of a process in clock ticks since boot: field 22 of /proc/PID/stat (proc_pid_stat(5)).
-fn start_time(pid: Pid) -> Option<u64> {
+/// Fields of /proc/PID/stat (proc_pid_stat(5)) from the third on, the state.
+pub(super) fn stat_fields(pid: Pid) -> Option<String> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, which may hold anything, `)` included.
     let after = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(after + 1..)?).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    Some(std::str::from_utf8(stat.get(after + 1..)?).ok()?.trim_start().to_owned())
+}
+
+/// Start time of a process in clock ticks since boot: field 22.
+fn start_time(pid: Pid) -> Option<u64> {
+    stat_fields(pid)?.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// Writes down that the service is process `pid`.

@@ -17,6 +17,9 @@ use std::path::Path;
 /// Version of the runtime spec that is written.
 const OCI_VERSION: &str = "1.2.0";
 
+/// Where a container whose readiness is `notify` finds the socket for sd_notify(3).
+pub const NOTIFY_SOCKET: &str = "/run/steading/notify";
+
 /// Paths of /proc and /sys that tell about the host or act on it; Docker's defaults.
 const MASKED: [&str; 11] = [
     "/proc/acpi",
@@ -46,7 +49,7 @@ pub struct HostFacts<'a> {
     pub root: &'a Path,
     /// Directory of this service's volumes (`data`).
     pub data: &'a Path,
-    /// Directory of this service's run-time files: `hosts`, `hostname`, `resolv.conf`, `secrets/`.
+    /// Directory of this service's run-time files: `hosts`, `hostname`, `resolv.conf`, `secrets/`, `notify`.
     pub runtime: &'a Path,
 }
 

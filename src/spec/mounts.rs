@@ -1,8 +1,8 @@
 //! The mounts of a service, in the order in which they are made.
 
-use super::HostFacts;
+use super::{HostFacts, NOTIFY_SOCKET};
 use crate::error::{Context, Result};
-use crate::resolve::Plan;
+use crate::resolve::{Plan, Probe};
 use oci_spec::runtime::{Mount, MountBuilder};
 use std::path::Path;
 
@@ -39,6 +39,10 @@ pub(super) fn list(plan: &Plan, host: &HostFacts<'_>) -> Result<Vec<Mount>> {
     }
     if !plan.secrets.is_empty() {
         list.push(mount("/run/secrets", "bind", &host.runtime.join("secrets"), &["bind", "ro", "nosuid", "nodev", "noexec"])?);
+    }
+    if plan.ready.probe == Probe::Notify {
+        let options = ["bind", "nosuid", "nodev", "noexec"];
+        list.push(mount(NOTIFY_SOCKET, "bind", &host.runtime.join("notify"), &options)?);
     }
     // Outer directories first, so that a volume inside another volume is not hidden by it.
     let mut volumes: Vec<_> = plan.volumes.iter().collect();
