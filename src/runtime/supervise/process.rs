@@ -80,10 +80,11 @@ fn state(pid: Pid) -> Option<char> {
     stat_fields(pid)?.chars().next()
 }
 
-/// The children of a process.
+/// The children of a process that have not ended.
 pub(super) fn children(pid: Pid) -> Vec<Pid> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).map(Pid::from_raw).collect()
+    let pids = text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).map(Pid::from_raw);
+    pids.filter(|pid| state(*pid).is_some_and(|state| state != 'Z')).collect()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -155,35 +155,47 @@ impl Supervisor<'_> {
     }
 }
 
-/// Where SIGKILL is forbidden, a container outlives a supervisor that was killed. Two of one service on the same data must not be: the former
-/// one is stopped first.
+/// Where SIGKILL is forbidden, a container outlives a stop that took too long, or a supervisor that was killed. Two of one service on the
+/// same data must not be: the former one is stopped first.
 pub(super) fn end_former(plan: &Plan, run_dir: &Path, notify: &Notify, signals: &SignalFd) -> Result<()> {
-    let Some((pid, fd)) = record::find(run_dir)? else { return Ok(()) };
-    journal::warn(&format!("the former container still runs (process {pid}) and is stopped first"));
-    let _ = notify.send("STATUS=waiting for the former container");
-    let what = || "cannot stop the former container";
-    for signal in [signals::parse(&plan.stop.signal)?, Signal::SIGCONT] {
-        match send_signal(fd.as_fd(), signal) {
-            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error).context(what),
-            _ => {}
+    let time = Duration::from_secs(plan.stop.timeout_s);
+    let end = Instant::now().checked_add(time);
+    if let Some((pid, fd)) = record::find(run_dir)? {
+        journal::warn(&format!("the former container still runs (process {pid}) and is stopped first"));
+        let more = time.saturating_add(crate::unit::START_MARGIN).as_micros();
+        let _ = notify.send(&format!("STATUS=waiting for the former container\nEXTEND_TIMEOUT_USEC={more}"));
+        for signal in [signals::parse(&plan.stop.signal)?, Signal::SIGCONT] {
+            match send_signal(fd.as_fd(), signal) {
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+                    return Err(error).context(|| "cannot stop the former container");
+                }
+                _ => {}
+            }
         }
+        wait_for(plan, pid, &fd, end, signals)?;
     }
-    let end = Instant::now().checked_add(Duration::from_secs(plan.stop.timeout_s));
+    // It has files to remove, which are not to be the new ones.
+    match record::find_supervisor(run_dir)? {
+        Some((pid, fd)) => wait_for(plan, pid, &fd, end, signals),
+        None => Ok(()),
+    }
+}
+
+fn wait_for(plan: &Plan, pid: Pid, fd: &OwnedFd, end: Option<Instant>, signals: &SignalFd) -> Result<()> {
     loop {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         let timeout = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
             Err(nix::errno::Errno::EINTR) => continue,
-            Err(errno) => return Err(errno).context(what),
+            Err(errno) => return Err(errno).context(|| "cannot wait for the former container"),
             Ok(_) => {}
         }
         let [gone, signalled] = fds.map(|fd| fd.any().unwrap_or(false));
         if gone {
             return Ok(());
         }
-        let over = left.is_some_and(|left| left.is_zero());
-        if signalled || over {
+        if signalled || left.is_some_and(|left| left.is_zero()) {
             let error = Error::failed(format!("`{}` still runs from a former start (process {pid})", plan.name));
             return Err(error.hint(format!("it did not end at its stop signal; `kill -9 {pid}` ends it without mercy")));
         }
