@@ -11,6 +11,8 @@ use crate::sys::mount::{Attr, attach, clone_tree, set_attr};
 use crate::sys::process;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{pivot_root, setsid};
 use oci_spec::runtime::Spec;
@@ -37,6 +39,8 @@ pub(super) struct Setup {
     pub run_dir: PathBuf,
     /// What runs.
     pub program: Program,
+    /// What the service gets when the supervisor dies, where systemd may not kill it.
+    pub orphaned: Option<Signal>,
     /// Whether a reaper is pid 1.
     pub init: bool,
     /// Which driver makes the root file system.
@@ -66,6 +70,9 @@ pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd, link: Option
 
 fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
     setup.program.replace_process(|| {
+        if setup.orphaned.is_some() && !setup.init {
+            set_pdeathsig(setup.orphaned).context(|| "cannot follow the supervisor's death")?;
+        }
         let listener =
             crate::sys::seccomp::notify_on(&handover::NOTIFIED).context(|| "cannot install the notification filter")?;
         send_listener(supervisor.as_fd(), listener.as_fd()).context(|| "cannot hand over the notification listener")
@@ -173,6 +180,9 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd, link: &OwnedFd) -> Result<i
     .context(|| "cannot start the service below its reaper")?;
     crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
     crate::sys::caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+    if setup.orphaned.is_some() {
+        set_pdeathsig(setup.orphaned).context(|| "cannot follow the supervisor's death")?;
+    }
     // The supervisor waits for its socket to close at the service's exec. Standard output and error stay, they are the journal.
     nix::unistd::dup2_stdin(link).context(|| "cannot keep the link to the supervisor")?;
     process::close_from(3).context(|| "cannot close descriptors")?;

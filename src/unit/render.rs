@@ -69,6 +69,9 @@ pub fn render(plan: &Plan, exe: &Path, places: &[(String, String)]) -> Result<Un
             ("stop_timeout", &timespan(plan.stop.timeout_s)),
             ("descriptors", &descriptors.to_string()),
             ("life", &life(plan)),
+            // `mixed` kills what the main process leaves behind. Where nothing may be killed systemd would also refuse to start beside it;
+            // the supervisor stops it first.
+            ("kill_mode", if plan.stop.no_sigkill { "process" } else { "mixed" }),
             ("limits", &limits(&plan.limits)?),
         ],
     )?;

@@ -4,6 +4,7 @@
 
 use crate::error::{Context, Error, Result};
 use crate::ready::Search;
+use crate::resolve::ServiceName;
 use crate::sys::process::{fork, reset_signals};
 use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
@@ -13,6 +14,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where journalctl cannot be executed.
 const NOT_THERE: i32 = 127;
@@ -30,17 +32,24 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Follows what this invocation says, from its beginning.
+    /// Follows what this invocation of the service `name` says since `since`, its beginning.
+    ///
+    /// journald learns the invocation from the process that wrote a line, and finds none for one that has ended already, such as
+    /// an `echo` of an entrypoint. Its identifier (`SyslogIdentifier=`) it always has.
     ///
     /// # Errors
     /// When systemd did not start this process, or no process can be made.
-    pub(super) fn start(text: &str) -> Result<Follower> {
+    pub(super) fn start(name: &ServiceName, text: &str, since: SystemTime) -> Result<Follower> {
         let invocation = env::var("INVOCATION_ID").ok().filter(|id| id.len() == 32 && id.bytes().all(|c| c.is_ascii_hexdigit()));
         let Some(invocation) = invocation else {
             return Err(Error::failed("probe `log` reads the journal, and this is not a service of systemd (no INVOCATION_ID)"));
         };
+        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = format!("--since=@{}.{:06}", since.as_secs(), since.subsec_micros());
         let unit = format!("_SYSTEMD_INVOCATION_ID={invocation}");
-        let args = ["journalctl", "--user", "--follow", "--no-tail", "--output=cat", &unit];
+        let identifier = format!("SYSLOG_IDENTIFIER={name}");
+        // `+` is "or".
+        let args = ["journalctl", "--user", "--follow", "--no-tail", "--output=cat", &since, &unit, "+", &identifier];
         let args = args.iter().map(|arg| CString::new(*arg)).collect::<std::result::Result<Vec<_>, _>>();
         let args = args.context(|| "cannot name the invocation")?;
         let what = || "cannot start journalctl";

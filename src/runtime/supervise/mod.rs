@@ -33,11 +33,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// What the supervisor keeps of a start.
 struct Start {
     began: Instant,
+    clock: SystemTime,
     container: Started,
     handover: Handover,
     /// Its volumes were empty.
@@ -76,7 +77,7 @@ fn watch(plan: &Plan, run_dir: &Path, start: Start, notify: &Notify, signals: &S
 }
 
 fn start(paths: &Paths, plan: &Plan, run_dir: &Path, stored: Vec<(String, OwnedFd)>, notify: &Notify) -> Result<Start> {
-    let began = Instant::now();
+    let (began, clock) = (Instant::now(), SystemTime::now());
     let service = paths.service(&plan.name);
     let published = sockets::published(&plan.ports, stored, notify)?;
     etc::write(plan, &service, run_dir)?;
@@ -100,7 +101,7 @@ fn start(paths: &Paths, plan: &Plan, run_dir: &Path, stored: Vec<(String, OwnedF
         _ => None,
     };
     let lines = match &plan.ready.probe {
-        Probe::Log { text } => Some(lines::Follower::start(text)?),
+        Probe::Log { text } => Some(lines::Follower::start(&plan.name, text, clock)?),
         _ => None,
     };
     let spec_file = service.runtime_spec();
@@ -119,11 +120,12 @@ fn start(paths: &Paths, plan: &Plan, run_dir: &Path, stored: Vec<(String, OwnedF
             env: environment(plan),
             cwd: (&plan.process.cwd).into(),
         },
+        orphaned: if plan.stop.no_sigkill { Some(signals::parse(&plan.stop.signal)?) } else { None },
         init: plan.process.init,
         driver: Box::new(Hybrid),
     };
     let container = container::start(&setup, &joined)?;
-    Ok(Start { began, container, handover: Handover::new(published), is_first, relay, lines })
+    Ok(Start { began, clock, container, handover: Handover::new(published), is_first, relay, lines })
 }
 
 /// The service's environment; one that speaks sd_notify(3) is told where to, and how often its watchdog wants to hear of it.

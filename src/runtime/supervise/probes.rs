@@ -255,7 +255,7 @@ impl Supervisor<'_> {
         }
         let Probe::Log { text } = &self.plan.ready.probe else { return true };
         std::thread::sleep(RETRY);
-        match super::lines::Follower::start(text) {
+        match super::lines::Follower::start(&self.plan.name, text, self.clock) {
             Ok(lines) => self.lines = Some(lines),
             Err(error) => self.fail(error),
         }

@@ -6,7 +6,6 @@
 //! container, so its end while pid 1 goes on is a failure.)
 
 use super::super::record::stat_fields;
-use crate::error::{Context, Result};
 use crate::sys::process::{pidfd, send_signal};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -22,20 +21,28 @@ pub(super) struct Main {
     pub(super) pid: Pid,
     /// As it is numbered in the container.
     pub(super) inside: i32,
-    pub(super) fd: OwnedFd,
+    /// Nothing when it ended before it was looked at.
+    pub(super) fd: Option<OwnedFd>,
     /// When its end was seen.
     pub(super) gone: Option<Instant>,
 }
 
 impl Main {
-    pub(super) fn new(pid: Pid) -> Result<Main> {
-        let fd = pidfd(pid).context(|| "cannot open the service's process")?;
-        Ok(Main { pid, inside: number_inside(pid).unwrap_or(1), fd, gone: None })
+    /// Process `pid` of the container, whose first process `init` is our child and so still there, at least as a zombie.
+    pub(super) fn of(pid: Pid, init: Pid) -> Main {
+        let fd = pidfd(pid).ok();
+        let inside = number_inside(pid);
+        // Asked after the descriptor is held: an id that was given to another process in the meantime is found out.
+        let is_it = pid == init || PidNamespace::of(pid).is_some_and(|space| Some(space) == PidNamespace::of(init));
+        let fd = fd.filter(|_| is_it);
+        let gone = fd.is_none().then(Instant::now);
+        // Below a reaper the service is the second process.
+        Main { pid, inside: inside.filter(|_| is_it).unwrap_or(if pid == init { 1 } else { 2 }), fd, gone }
     }
 
     pub(super) fn send(&self, signal: Signal) {
         // One that has ended needs no signal.
-        let _ = send_signal(self.fd.as_fd(), signal);
+        let _ = self.fd.as_ref().map(|fd| send_signal(fd.as_fd(), signal));
     }
 
     /// Whether it is there and not stopped (SIGSTOP). Whatever else it does cannot be seen from outside.
@@ -105,7 +112,8 @@ mod tests {
     #[test]
     fn a_stopped_process_is_not_well() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let main = Main::new(Pid::from_raw(i32::try_from(child.id()).unwrap())).unwrap();
+        let main = Main::of(Pid::from_raw(i32::try_from(child.id()).unwrap()), Pid::this());
+        assert!(main.gone.is_none());
         assert_eq!(main.liveness(), Ok(()));
         assert_eq!(children(Pid::this()).iter().filter(|pid| **pid == main.pid).count(), 0, "a child of another thread");
         main.send(Signal::SIGSTOP);
@@ -119,5 +127,6 @@ mod tests {
         main.send(Signal::SIGKILL);
         assert!(!child.wait().unwrap().success());
         assert_eq!(main.liveness(), Err("its process has ended".into()));
+        assert!(Main::of(main.pid, Pid::this()).gone.is_some());
     }
 }

@@ -7,7 +7,7 @@ use super::super::etc;
 use super::process::PidNamespace;
 use super::service::Supervisor;
 use super::stop::Why;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::ready::{MOST_NOTICE, Notice, Watchdog};
 use crate::sys::socket::recv_datagram;
 use nix::fcntl::{OFlag, open as open_file};
@@ -55,7 +55,8 @@ pub(super) fn open(run_dir: &Path) -> Result<OwnedFd> {
 #[derive(Debug)]
 pub(super) struct Relay {
     socket: OwnedFd,
-    space: PidNamespace,
+    /// That of the container; nobody is believed when it could not be seen, since the service had ended already.
+    space: Option<PidNamespace>,
     resume: Option<Instant>,
     searched: Option<Instant>,
     pub(super) reloading: bool,
@@ -63,9 +64,9 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(socket: OwnedFd, service: Pid) -> Result<Relay> {
-        let space = PidNamespace::of(service).ok_or_else(|| Error::failed("cannot see the container's pid namespace"))?;
-        Ok(Relay { socket, space, resume: None, searched: None, reloading: false, stopping: false })
+    pub(super) fn new(socket: OwnedFd, init: Pid) -> Relay {
+        let space = PidNamespace::of(init);
+        Relay { socket, space, resume: None, searched: None, reloading: false, stopping: false }
     }
 
     /// What to poll, unless there is a pause; then until when.
@@ -83,7 +84,7 @@ impl Relay {
             let mut buffer = [0; MOST_NOTICE];
             // Looked at first: who waits for its barrier to be closed (sd_notify_barrier(3)) may end as soon as it was received.
             let sender = recv_datagram(self.socket.as_fd(), &mut [], true).ok()?.sender;
-            let sender = sender.filter(|sender| PidNamespace::of(*sender) == Some(self.space));
+            let sender = sender.filter(|sender| self.space.is_some() && PidNamespace::of(*sender) == self.space);
             let datagram = recv_datagram(self.socket.as_fd(), &mut buffer, false).ok()?;
             if datagram.cut || datagram.sender != sender {
                 continue;
@@ -157,11 +158,11 @@ impl Supervisor<'_> {
         }
         relay.searched = Some(now);
         // A number that names no process of this container is not heard.
-        if let Some(pid) = relay.space.find(inside, sender)
-            && let Ok(main) = super::process::Main::new(pid)
-            && main.inside == inside
-        {
-            self.main = main;
+        if let Some(pid) = relay.space.and_then(|space| space.find(inside, sender)) {
+            let main = super::process::Main::of(pid, self.init);
+            if main.inside == inside && main.gone.is_none() {
+                self.main = main;
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a container may go on after its main process ended, before that is a failure: the reaper needs a moment to tell.
 const GRACE: Duration = Duration::from_millis(500);
@@ -32,6 +32,7 @@ const GRACE: Duration = Duration::from_millis(500);
 pub(super) struct Supervisor<'a> {
     pub(super) plan: &'a Plan,
     pub(super) began: Instant,
+    pub(super) clock: SystemTime,
     /// Pid 1 of the container, our child.
     pub(super) init: Pid,
     pub(super) init_fd: OwnedFd,
@@ -75,21 +76,22 @@ enum Source {
 impl<'a> Supervisor<'a> {
     pub(super) fn new(plan: &'a Plan, start: Start, notify: &'a Notify, signals: &'a SignalFd) -> Result<Self> {
         let now = Instant::now();
-        let Start { began, container, handover, is_first, relay, lines } = start;
+        let Start { began, clock, container, handover, is_first, relay, lines } = start;
         let mut tell = Teller::new(notify);
         let first = plan.ready.first_start.as_deref().filter(|_| is_first);
         tell.status(now, first.unwrap_or("starting"));
         Ok(Supervisor {
             plan,
             began,
+            clock,
             init: container.pid,
             init_fd: pidfd(container.pid).context(|| "cannot open the container's process")?,
-            main: Main::new(container.main)?,
+            main: Main::of(container.main, container.pid),
             reaper: container.reaper,
             reported: None,
             listener: Some(container.listener),
             handover,
-            relay: relay.map(|socket| Relay::new(socket, container.pid)).transpose()?,
+            relay: relay.map(|socket| Relay::new(socket, container.pid)),
             lines,
             lost_readers: 0,
             signals,
@@ -237,7 +239,8 @@ impl<'a> Supervisor<'a> {
         add(Source::Lines, self.lines.as_ref().map(AsFd::as_fd));
         add(Source::Reaper, self.reaper.as_ref().map(AsFd::as_fd));
         // The end of pid 1 comes by SIGCHLD.
-        add(Source::Main, (self.main.pid != self.init && self.main.gone.is_none()).then(|| self.main.fd.as_fd()));
+        let main = self.main.fd.as_ref().filter(|_| self.main.pid != self.init && self.main.gone.is_none());
+        add(Source::Main, main.map(AsFd::as_fd));
         match self.relay.as_ref().map(|relay| relay.source(now)) {
             Some(Ok(fd)) => add(Source::Notices, Some(fd)),
             Some(Err(resume)) => due = earliest(due, Some(resume)),

@@ -130,7 +130,7 @@ impl Supervisor<'_> {
         if stopping.told == target {
             return;
         }
-        let fd = if self.main.gone.is_some() { &self.init_fd } else { &self.main.fd };
+        let fd = self.main.fd.as_ref().filter(|_| self.main.gone.is_none()).unwrap_or(&self.init_fd);
         if signals::disposition(pid, signal) != Disposition::Default || !first {
             let _ = send_signal(fd.as_fd(), signal);
             // One that is stopped (SIGSTOP) would not hear of it; systemd does the same.

@@ -4,10 +4,10 @@
  *   say:FIELDS          sd_notify(3); `;` separates fields
  *   huge  nul  flood:COUNT  fds:COUNT   bad datagrams
  *   listen:PORT  accept (for ever)  http:STATUS,STATUS,... (the last one for ever)
- *   on:SIGNAL:CODE      a handler that exits; CODE `-` ignores the signal
+ *   on:SIGNAL:CODE      a handler that exits; CODE `-` ignores the signal; late:SIGNAL:CODE takes 2 s for it
  *   env:NAME            prints a variable
  *   fork:parent step,step,... the parent does these steps (its child goes on with the rest)
- *   touch:PATH  append:PATH:TEXT
+ *   touch:PATH  append:PATH:TEXT  until:PATH (waits for a file)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +29,11 @@ static void handler(int number) {
     char text[] = "handled a signal\n";
     if (write(1, text, sizeof text - 1) < 0) _exit(99);
     _exit(codes[number]);
+}
+
+static void late(int number) {
+    sleep(2);
+    handler(number);
 }
 
 static void rest(long ms) {
@@ -127,9 +132,11 @@ static void step(const char *text) {
         if (code[1] == '-') signal(number, SIG_IGN);
         else { codes[number] = atoi(code + 1); signal(number, handler); }
     }
+    else if (!strcmp(name, "late")) { codes[atoi(value)] = atoi(strchr(value, ':') + 1); signal(atoi(value), late); }
     else if (!strcmp(name, "env")) { char *found = getenv(value); printf("%s=%s\n", value, found ? found : "(none)"); fflush(stdout); }
     else if (!strcmp(name, "fork")) { if (fork()) { steps(value); } }
     else if (!strcmp(name, "touch")) close(open(value, O_CREAT | O_WRONLY, 0644));
+    else if (!strcmp(name, "until")) while (access(value, F_OK)) rest(20);
     else if (!strcmp(name, "append")) {
         char *line = strchr(value, ':');
         *line++ = 0;

@@ -30,7 +30,8 @@ fn codes_and_signals_are_the_services_own() {
                     stage.user.sh("kill -9 $(pgrep -u $(id -u) -x actor)").ok();
                 }
                 stage.ended(&service);
-                assert_eq!(stage.shows(&service, &["Result", "ExecMainCode", "ExecMainStatus"]), expected, "{service}");
+                let seen = stage.shows(&service, &["Result", "ExecMainCode", "ExecMainStatus"]);
+                assert_eq!(seen, expected, "{service}: {}", stage.journal(&service));
                 stage.remove(&service);
             }
         }

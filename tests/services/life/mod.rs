@@ -48,7 +48,7 @@ impl Stage {
     /// Installs a service that does `steps`, with more tables of its recipe; does not start it.
     #[track_caller]
     fn install(&self, name: &str, steps: &[&str], tables: &str) {
-        let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
+        let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}").replace("\\u{1b}", "\\u001b")).collect();
         let run = if tables.contains("init = true") { "init = true\n" } else { "" };
         let tables = tables.replace("init = true\n", "");
         let recipe = format!(
@@ -87,8 +87,11 @@ impl Stage {
         properties.iter().map(|property| self.show(name, property)).collect()
     }
 
+    /// With the words of processes that are gone (see `systemd/journal.rs`).
     fn journal(&self, name: &str) -> String {
-        self.user.sh(&format!("journalctl --user -u {name} --no-pager -o cat")).out
+        let unit = format!("{name}.service");
+        let matches = format!("_SYSTEMD_USER_UNIT={unit} + USER_UNIT={unit} + SYSLOG_IDENTIFIER={name}");
+        self.user.sh(&format!("journalctl --user --no-pager -o cat {matches}")).out
     }
 
     /// Waits until `condition`, up to `seconds`.
@@ -111,6 +114,12 @@ impl Stage {
     fn actors(&self) -> Vec<String> {
         let out = self.user.sh("pgrep -u $(id -u) -x actor").out;
         out.lines().map(str::to_owned).collect()
+    }
+
+    /// Makes the file `/data/FILE` that a service waits for.
+    #[track_caller]
+    fn let_go(&self, name: &str, file: &str) {
+        self.user.sh(&format!("touch ~/.local/share/steading/services/{name}/data/data/{file}")).ok();
     }
 
     /// Ends and forgets a service.

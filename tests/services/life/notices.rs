@@ -5,33 +5,36 @@ use crate::support;
 
 const NOTIFY: &str = "[ready]\nprobe = \"notify\"\nstart-timeout = \"20s\"\n";
 
+const DATA: &str = "[data.data]\npath = \"/data\"\n";
+
 #[test]
 fn what_a_service_says_is_shown() {
     for machine in support::machines() {
         let stage = Stage::new(&machine);
         let steps = [
             "say:STATUS=warming\u{1b}[31m up",
-            "sleep:1000",
+            "until:/data/1",
             "say:READY=1;STATUS=serving",
-            "sleep:1500",
+            "until:/data/2",
             "say:RELOADING=1;MONOTONIC_USEC=1;STATUS=reading again",
-            "sleep:1500",
+            "until:/data/3",
             "say:READY=1;STATUS=serving again",
-            "sleep:1500",
+            "until:/data/4",
             "say:STOPPING=1;STATUS=going",
-            "sleep:1000",
+            "until:/data/5",
             "exit:0",
         ];
-        stage.install("says", &steps, NOTIFY);
+        stage.install("says", &steps, &format!("{DATA}{NOTIFY}"));
         stage.user.run(&["systemctl", "--user", "start", "--no-block", "says"]).ok();
-        for (state, text) in [
+        for (step, (state, text)) in (1..).zip([
             ("activating", "warming [31m up"),
             ("active", "serving"),
             ("reloading", "reading again"),
             ("active", "serving again"),
             ("deactivating", "going"),
-        ] {
+        ]) {
             stage.wait(text, 10, || stage.shows("says", &["ActiveState", "StatusText"]) == [state, text]);
+            stage.let_go("says", &step.to_string());
         }
         stage.ended("says");
         assert_eq!(stage.shows("says", &["Result", "NRestarts"]), ["success", "0"]);
@@ -62,11 +65,11 @@ fn bad_datagrams_do_no_harm() {
             "flood:3000",
             "say:STATUS=calm",
             "print:said",
-            "sleep:4000",
+            "until:/data/go",
             "say:READY=1;STATUS=up",
             "wait",
         ];
-        stage.install("bad", &steps, NOTIFY);
+        stage.install("bad", &steps, &format!("{DATA}{NOTIFY}"));
         stage.user.run(&["systemctl", "--user", "start", "--no-block", "bad"]).ok();
         stage.wait("all was sent", 15, || stage.journal("bad").contains("said"));
         assert_eq!(stage.show("bad", "ActiveState"), "activating");
@@ -81,6 +84,7 @@ fn bad_datagrams_do_no_harm() {
         let rss: u32 = memory.split_ascii_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number");
         assert!(rss < 16 << 10, "{memory}");
         assert_eq!(stage.shows("bad", &["ActiveState", "StatusText"]), ["activating", "calm"]);
+        stage.let_go("bad", "go");
         stage.wait("its own word counts", 10, || stage.shows("bad", &["ActiveState", "StatusText"]) == ["active", "up"]);
         stage.remove("bad");
     }
