@@ -6,6 +6,7 @@ use super::identity::{self, Identity};
 use super::launch::Program;
 use super::message::{send_failure, send_listener, send_terminal};
 use super::mounts::Prepare;
+use super::reaper;
 use super::terminal;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::{Driver, Layers};
@@ -16,10 +17,9 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, pivot_root, setsid};
+use nix::unistd::{pivot_root, setsid};
 use oci_spec::runtime::Spec;
 use std::fs;
 use std::io::Read;
@@ -43,6 +43,8 @@ pub(super) struct Setup {
     pub run_dir: PathBuf,
     /// What runs.
     pub program: Program,
+    /// What the service gets when the supervisor dies, where systemd may not kill it.
+    pub orphaned: Option<Signal>,
     /// Whether a reaper is pid 1.
     pub init: bool,
     /// The control group it may divide.
@@ -87,19 +89,20 @@ impl Foreground {
 }
 
 /// Waits for the id maps, sets the container up and becomes the service. Returns the exit code of a failure.
-pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd) -> i32 {
+/// `link` is the reaper's, where one is wanted.
+pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd, link: Option<&OwnedFd>) -> i32 {
     let mut byte = [0];
     // End of file: the joiner failed and has told why.
     if !matches!(fs::File::from(go).read(&mut byte), Ok(1)) {
         return 1;
     }
-    let error = match set_up(setup) {
-        Ok(()) if setup.init => match start_reaper(setup, supervisor) {
+    let error = match (set_up(setup), link) {
+        (Ok(()), Some(link)) => match start_reaper(setup, supervisor, link) {
             Ok(code) => return code,
             Err(error) => error,
         },
-        Ok(()) => become_service(setup, supervisor),
-        Err(error) => error,
+        (Ok(()), None) => become_service(setup, supervisor),
+        (Err(error), _) => error,
     };
     // If the supervisor is gone there is nobody left to tell.
     let _ = send_failure(supervisor.as_fd(), &error);
@@ -113,6 +116,9 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
     setup.program.replace_process(|| {
         if let Some(foreground) = &setup.foreground {
             return foreground.tie();
+        }
+        if setup.orphaned.is_some() && !setup.init {
+            set_pdeathsig(setup.orphaned).context(|| "cannot follow the supervisor's death")?;
         }
         let listener =
             crate::sys::seccomp::notify_on(&handover::NOTIFIED).context(|| "cannot install the notification filter")?;
@@ -186,10 +192,9 @@ fn apply_sysctls(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Becomes a small pid 1: starts the service as its child, passes signals on, reaps orphans, ends as the service ended.
-fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
-    let all = SigSet::all();
-    all.thread_block().context(|| "cannot block signals")?;
+/// Becomes a small pid 1 with the service as its child.
+fn start_reaper(setup: &Setup, supervisor: &OwnedFd, link: &OwnedFd) -> Result<i32> {
+    nix::sys::signal::SigSet::all().thread_block().context(|| "cannot block signals")?;
     let service = process::fork(|| {
         let error = become_service(setup, supervisor);
         let _ = send_failure(supervisor.as_fd(), &error);
@@ -200,25 +205,11 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
     setup.program.privileges.apply()?;
     crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
     setup.foreground.as_ref().map_or(Ok(()), Foreground::tie)?;
-    // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
-    nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)
-        .context(|| "cannot close stdin")?;
-    process::close_from(3).context(|| "cannot close descriptors")?;
-    loop {
-        match all.wait() {
-            Ok(Signal::SIGCHLD) => {
-                while let Ok(status) = waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-                    match status {
-                        WaitStatus::StillAlive => break,
-                        WaitStatus::Exited(pid, code) if pid == service => return Ok(code),
-                        // Pid 1 cannot end itself by a signal; 128 + number is what shells and Docker's init report.
-                        WaitStatus::Signaled(pid, signal, _) if pid == service => return Ok(128 + signal as i32),
-                        _ => {}
-                    }
-                }
-            }
-            Ok(signal) => drop(kill(service, signal)),
-            Err(_) => {}
-        }
+    if setup.orphaned.is_some() {
+        set_pdeathsig(setup.orphaned).context(|| "cannot follow the supervisor's death")?;
     }
+    // The supervisor waits for its socket to close at the service's exec. Standard output and error stay, they are the journal.
+    nix::unistd::dup2_stdin(link).context(|| "cannot keep the link to the supervisor")?;
+    process::close_from(3).context(|| "cannot close descriptors")?;
+    Ok(reaper::run(service, std::io::stdin().as_fd()))
 }

@@ -10,7 +10,7 @@ use crate::yard::Joined;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 use std::fs;
@@ -20,8 +20,12 @@ use std::os::fd::{AsFd, OwnedFd};
 /// A service that was executed.
 #[derive(Debug)]
 pub(super) struct Started {
-    /// Its process, our child, in our pid namespace.
+    /// Pid 1 of its namespace, our child, as it is numbered here: the service or its reaper.
     pub pid: Pid,
+    /// The service's own process.
+    pub main: Pid,
+    /// The reaper's questions, where there is one.
+    pub reaper: Option<OwnedFd>,
     /// Notifications of its system calls; every service has them.
     pub listener: Option<OwnedFd>,
     /// Our side of its terminal, if it has one of its own.
@@ -44,11 +48,20 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
 pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Result<()>) -> Result<Started> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "cannot make a socket pair")?;
+    // The one who sends the listener is the service.
+    setsockopt(&ours, sockopt::PassCred, &true).context(|| "cannot ask for senders")?;
     let (go, go_writer) = pipe2(OFlag::O_CLOEXEC).context(|| "cannot make a pipe")?;
+    let (reaper, link) = if setup.init {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .context(|| "cannot make a socket pair")?;
+        (Some(ours), Some(theirs))
+    } else {
+        (None, None)
+    };
     // After the fork the parent drops these: an end kept open would hide that the other side closed.
-    let mut for_joiner = Some((theirs, go, go_writer));
+    let mut for_joiner = Some(Ends { supervisor: theirs, go, go_writer, link });
     let joiner = process::fork(|| match for_joiner.take() {
-        Some((theirs, go, go_writer)) => join(setup, yard, theirs, go, go_writer),
+        Some(ends) => join(setup, yard, ends),
         None => 1,
     })
     .context(|| "cannot fork")?;
@@ -60,7 +73,7 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
     let result = loop {
         match message::receive(&ours).context(|| "cannot hear from the container's set-up") {
             Ok(Message::Pid(number)) => pid = Some(Pid::from_raw(number)),
-            Ok(Message::Listener(fd)) => listener = Some(fd),
+            Ok(Message::Listener(fd, sender)) => listener = sender.map(|sender| (fd, sender)),
             Ok(Message::Terminal(fd)) => terminal = Some(fd),
             Ok(Message::Failed(error)) => break Err(error),
             Ok(Message::Closed) => break Ok(()),
@@ -75,7 +88,10 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
         None => listener.is_some(),
     };
     match (result, pid, is_executed) {
-        (Ok(()), Some(pid), true) => Ok(Started { pid, listener, terminal }),
+        (Ok(()), Some(pid), true) => {
+            let main = listener.as_ref().map_or(pid, |(_, sender)| *sender);
+            Ok(Started { pid, main, reaper, listener: listener.map(|(fd, _)| fd), terminal })
+        }
         (result, pid, _) => {
             let ending = pid.map(|pid| format!("{:?}", waitpid(pid, None)));
             Err(result.err().unwrap_or_else(|| {
@@ -92,8 +108,17 @@ pub(super) fn end(pid: Pid) {
     let _ = waitpid(pid, None);
 }
 
-fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> i32 {
-    match clone_service(setup, yard, &supervisor, go, go_writer) {
+/// The container's ends of what connects it with the supervisor and the joiner.
+struct Ends {
+    supervisor: OwnedFd,
+    go: OwnedFd,
+    go_writer: OwnedFd,
+    link: Option<OwnedFd>,
+}
+
+fn join(setup: &Setup, yard: &Joined, ends: Ends) -> i32 {
+    let Ends { supervisor, go, go_writer, link } = ends;
+    match clone_service(setup, yard, (&supervisor, link.as_ref()), go, go_writer) {
         Ok(()) => 0,
         Err(error) => {
             let _ = send_failure(supervisor.as_fd(), &error);
@@ -103,7 +128,13 @@ fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_write
 }
 
 /// The joiner, inside U0 as its root: makes the service's process and writes its id maps.
-fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> Result<()> {
+fn clone_service(
+    setup: &Setup,
+    yard: &Joined,
+    (supervisor, link): (&OwnedFd, Option<&OwnedFd>),
+    go: OwnedFd,
+    go_writer: OwnedFd,
+) -> Result<()> {
     if let Some(group) = &setup.cgroup {
         // The cgroup namespace begins where its maker is.
         group.enter()?;
@@ -118,7 +149,7 @@ fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd
     let pid = process::clone_sibling(NAMESPACES, || match for_child.take() {
         Some((go, writer)) => {
             drop(writer);
-            child::run(setup, go, supervisor)
+            child::run(setup, go, supervisor, link)
         }
         None => 1,
     })

@@ -41,6 +41,11 @@ impl Handover {
         Handover { published, listening, holders, others: Vec::new() }
     }
 
+    /// The published sockets.
+    pub(super) fn published(&self) -> &[Published] {
+        &self.published
+    }
+
     /// Whether the service listens on every published TCP port (and bound every UDP one).
     pub(super) fn all_listening(&self) -> bool {
         self.listening.iter().all(|listening| *listening)

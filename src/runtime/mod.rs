@@ -36,6 +36,7 @@ mod mounts;
 mod oneoff;
 mod policy;
 mod privileges;
+mod reaper;
 mod record;
 mod signals;
 mod sockets;

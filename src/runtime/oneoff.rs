@@ -49,6 +49,7 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
             privileges: Privileges::of(&plan.isolation, &policy),
         },
         // On a terminal of its own pid 1 would not be ended by ^C, unless it catches it (pid_namespaces(7)).
+        orphaned: None,
         init: plan.process.init || terminal,
         cgroup: None,
         driver: Box::new(Hybrid),

@@ -11,6 +11,7 @@ mod first_light;
 mod handover;
 mod hostile_image;
 mod hostile_program;
+mod life;
 mod privacy;
 mod run;
 mod seccomp;
