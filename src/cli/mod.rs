@@ -18,6 +18,7 @@ mod info;
 mod install;
 mod list;
 mod logs;
+mod reclaim;
 mod remove;
 mod restart;
 mod search;
@@ -78,6 +79,8 @@ enum Verb {
     /// Serves the images of this user's services; steading-yard.service does this
     #[command(hide = true)]
     Yard,
+    #[command(hide = true)]
+    Reclaim(reclaim::Reclaim),
 }
 
 /// The one service that a verb is about.

@@ -22,7 +22,7 @@ pub enum Role {
     Supervise(ServiceName),
     /// Run lane: the yard.
     Yard,
-    /// What enters namespaces and so needs one thread: a command inside a running service, a probe of doctor.
+    /// What enters namespaces and so needs one thread: a command inside a running service, a probe of doctor, a removal.
     Enter(Line),
     /// Everything else.
     Verb(Line),
@@ -37,7 +37,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Role, ExitCode
         Ok(cli) => Ok(match cli.verb {
             Verb::Supervise(of) => Role::Supervise(of.name),
             Verb::Yard => Role::Yard,
-            Verb::Exec(_) | Verb::Shell(_) => Role::Enter(Line(cli)),
+            Verb::Exec(_) | Verb::Shell(_) | Verb::Reclaim(_) => Role::Enter(Line(cli)),
             Verb::Doctor(ref doctor) if doctor.is_probe() => Role::Enter(Line(cli)),
             _ => Role::Verb(Line(cli)),
         }),
@@ -82,6 +82,7 @@ pub fn in_run_lane(line: Line) -> Result<ExitCode> {
     match line.0.verb {
         Verb::Exec(verb) => verb.run(),
         Verb::Shell(verb) => verb.run(),
+        Verb::Reclaim(verb) => verb.run(),
         Verb::Doctor(verb) => {
             let app = App { printer: Printer::new(), progress: Progress::silent() };
             let code = verb.run_probe(&app)?;
@@ -127,7 +128,7 @@ async fn carry_out(verb: Verb, app: &App) -> Result<ExitCode> {
         Verb::Doctor(verb) => verb.run(app).await,
         Verb::Fsck(verb) => verb.run(app).await,
         Verb::Generate(verb) => verb.run(app).map(done),
-        Verb::Exec(_) | Verb::Shell(_) | Verb::Supervise(_) | Verb::Yard => {
+        Verb::Exec(_) | Verb::Shell(_) | Verb::Reclaim(_) | Verb::Supervise(_) | Verb::Yard => {
             Err(Error::usage("this verb belongs to the run lane"))
         }
     }

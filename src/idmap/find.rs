@@ -54,13 +54,16 @@ fn read(file: &str) -> Result<Vec<u8>> {
     }
 }
 
-/// Arguments of usermod(8) that would give this user a range of its own, as this host's files stand.
+/// What an administrator does so that `user` has a usual range: the command for this host as its files stand, and the package with the
+/// setuid programs where it is missing.
 #[must_use]
-pub fn next_free_range() -> Option<String> {
-    let texts = [read(SUBUID).ok()?, read(SUBGID).ok()?];
-    let first = subid::next_free(&[&texts[0], &texts[1]], USUAL)?;
+pub fn remedy(user: &str, has_helpers: bool) -> String {
+    let package = "install the package `uidmap` (Debian, Ubuntu) or `shadow-utils`";
+    let first = read(SUBUID).ok().zip(read(SUBGID).ok()).and_then(|(uids, gids)| subid::next_free(&[&uids, &gids], USUAL));
+    let Some(first) = first else { return "an administrator should tidy /etc/subuid and /etc/subgid: no range is free".to_owned() };
     let last = first + USUAL - 1;
-    Some(format!("--add-subuids {first}-{last} --add-subgids {first}-{last}"))
+    let range = format!("an administrator gives a range: sudo usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}");
+    if has_helpers { range } else { format!("{range}; and {package}") }
 }
 
 /// An executable file of that name, in `PATH` or where systems have it. A user's systemd may have a short `PATH`.
@@ -128,6 +131,7 @@ mod tests {
         if let Ok(found) = subordinate() {
             assert!(found.uids.iter().chain(&found.gids).all(|extent| extent.count > 0));
         }
-        assert!(next_free_range().is_none_or(|text| text.starts_with("--add-subuids ")));
+        let remedy = remedy("alice", false);
+        assert!(remedy.contains("usermod --add-subuids ") && remedy.contains(" alice;") && remedy.contains("`uidmap`"), "{remedy}");
     }
 }

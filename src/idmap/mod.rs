@@ -20,7 +20,7 @@ mod namespace;
 mod subid;
 
 pub use build::{HOLE, MOST, Needs, kind_for_image, private, range, u0, user};
-pub use find::{Helpers, next_free_range, subordinate};
+pub use find::{Helpers, remedy, subordinate};
 pub use namespace::{run_as_root, write_own};
 pub use subid::{Extent, Subordinate};
 

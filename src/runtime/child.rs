@@ -2,21 +2,23 @@
 
 use super::handover;
 use super::launch::Program;
+use super::ids;
 use super::message::{send_failure, send_listener};
 use super::mounts::{Prepare, make_target};
+use super::places::Places;
 use crate::error::{Context, Error, Result};
-use crate::rootfs::{Driver, Layers};
+use crate::resolve::IdKind;
+use crate::rootfs::Driver;
+use crate::sys::identity;
 use crate::sys::mount::{Attr, attach, clone_tree, set_attr};
 use crate::sys::process;
-use nix::fcntl::{OFlag, open};
+use crate::sys::socket::recv_fds;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pivot_root, setsid};
 use oci_spec::runtime::Spec;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -35,6 +37,10 @@ pub(super) struct Setup {
     pub target: PathBuf,
     /// Directory of the run-time files.
     pub run_dir: PathBuf,
+    /// Volumes whose owner is our matter.
+    pub volumes: Vec<PathBuf>,
+    /// Which ids the container has.
+    pub ids: IdKind,
     /// What runs.
     pub program: Program,
     /// Whether a reaper is pid 1.
@@ -45,12 +51,10 @@ pub(super) struct Setup {
 
 /// Waits for the id maps, sets the container up and becomes the service. Returns the exit code of a failure.
 pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd) -> i32 {
-    let mut byte = [0];
     // End of file: the joiner failed and has told why.
-    if !matches!(fs::File::from(go).read(&mut byte), Ok(1)) {
-        return 1;
-    }
-    let error = match set_up(setup) {
+    let Ok((1, mut fds)) = recv_fds(go.as_fd(), &mut [0]) else { return 1 };
+    drop(go);
+    let error = match set_up(setup, fds.pop()) {
         Ok(()) if setup.init => match start_reaper(setup, supervisor) {
             Ok(code) => return code,
             Err(error) => error,
@@ -64,6 +68,11 @@ pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd) -> i32 {
 }
 
 fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
+    let (uid, gid) = ids::of_service(&setup.spec);
+    // Capabilities stay for the last steps, which give them up.
+    if let Err(error) = identity::switch(uid, gid, &[]) {
+        return Error::failed(format!("cannot become the user {uid} with the group {gid}")).because(error);
+    }
     setup.program.replace_process(|| {
         let listener =
             crate::sys::seccomp::notify_on(&handover::NOTIFIED).context(|| "cannot install the notification filter")?;
@@ -71,25 +80,34 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
     })
 }
 
-fn set_up(setup: &Setup) -> Result<()> {
+/// `image` is given where the yard's own mount of it has the wrong owners.
+fn set_up(setup: &Setup, image: Option<OwnedFd>) -> Result<()> {
     // A session of its own: the terminal of whoever runs systemd is none of its business.
     setsid().context(|| "cannot start a session")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context(|| "cannot make the mounts private")?;
-    setup.driver.mount(&Layers { image: &setup.image, upper: &setup.upper, work: &setup.work, target: &setup.target })?;
-    let prepared = Prepare::from_spec(&setup.spec)?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let run_dir = open(&setup.run_dir, flags, Mode::empty()).context(|| format!("cannot open `{}`", setup.run_dir.display()))?;
     // While the old tree is in sight: a file of a tree that is gone cannot be cloned.
     let names = [Identity::prepare(setup, "passwd")?, Identity::prepare(setup, "group")?];
+    let places = match &image {
+        Some(tree) => Places::by_descriptor(setup, tree)?,
+        None => Places::by_path(setup),
+    };
+    // What is taken from the host is taken as the user. What is new belongs to the container's root, whom a private map does not
+    // make of the user: nobody else could write there.
+    let prepared = Prepare::from_spec(&setup.spec, || match setup.ids {
+        IdKind::Private => identity::switch(0, 0, &[]).context(|| "cannot become root of the container"),
+        IdKind::User | IdKind::Range => Ok(()),
+    })?;
+    setup.driver.mount(&places.layers())?;
     // pivot_root(2), "pivot_root(".", ".")": the old root comes to lie on top of the new one. It goes at once: `/..` leads into
     // what is mounted on top, and the image's links are not to lead there.
-    std::env::set_current_dir(&setup.target).context(|| format!("cannot enter `{}`", setup.target.display()))?;
+    std::env::set_current_dir(&places.target).context(|| format!("cannot enter `{}`", setup.target.display()))?;
+    drop((places, image));
     pivot_root(".", ".").context(|| "cannot change the root file system")?;
     umount2(".", MntFlags::MNT_DETACH).context(|| "cannot let go of the old root")?;
     std::env::set_current_dir("/").context(|| "cannot enter the new root")?;
     prepared.attach_all()?;
-    add_identity(setup, &run_dir, &names)?;
+    add_identity(setup, names)?;
     apply_sysctls(&setup.spec)?;
     prepared.restrict()?;
     crate::sys::net::loopback_up().context(|| "cannot bring the loopback interface up")?;
@@ -111,6 +129,8 @@ fn apply_sysctls(spec: &Spec) -> Result<()> {
 /// A file of the run-time directory, empty so far, and a detached mount of it.
 struct Identity {
     name: &'static str,
+    /// Open already, since the container's root may not be able to open it.
+    file: fs::File,
     tree: OwnedFd,
 }
 
@@ -118,20 +138,20 @@ impl Identity {
     fn prepare(setup: &Setup, name: &'static str) -> Result<Self> {
         let path = setup.run_dir.join(name);
         let what = || format!("cannot prepare `{}`", path.display());
-        fs::write(&path, b"").context(what)?;
+        let file = fs::File::create(&path).context(what)?;
         let tree = clone_tree(&path, false).context(what)?;
         set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC), false).context(what)?;
-        Ok(Identity { name, tree })
+        Ok(Identity { name, file, tree })
     }
 }
 
 /// Gives the service's ids names where the image has none: programs such as initdb look themselves up.
-fn add_identity(setup: &Setup, run_dir: &OwnedFd, names: &[Identity; 2]) -> Result<()> {
+fn add_identity(setup: &Setup, names: [Identity; 2]) -> Result<()> {
     let Some(process) = setup.spec.process() else { return Ok(()) };
     let (uid, gid) = (process.user().uid(), process.user().gid());
     let home = setup.program.env.get("HOME").map_or_else(|| OsString::from("/"), Clone::clone);
     let user = format!("steading:x:{uid}:{gid}::{}:/bin/sh\n", home.to_string_lossy().replace([':', '\n'], "_"));
-    for (identity, (id, line)) in names.iter().zip([(uid, user), (gid, format!("steading:x:{gid}:\n"))]) {
+    for (mut identity, (id, line)) in names.into_iter().zip([(uid, user), (gid, format!("steading:x:{gid}:\n"))]) {
         let path = Path::new("/etc").join(identity.name);
         let mut text = match fs::read(&path) {
             Ok(text) => text,
@@ -146,9 +166,7 @@ fn add_identity(setup: &Setup, run_dir: &OwnedFd, names: &[Identity; 2]) -> Resu
         }
         text.extend_from_slice(line.as_bytes());
         let what = || format!("cannot provide `{}`", path.display());
-        let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let file = nix::fcntl::openat(run_dir, identity.name, flags, Mode::empty()).context(what)?;
-        std::io::Write::write_all(&mut fs::File::from(file), &text).context(what)?;
+        std::io::Write::write_all(&mut identity.file, &text).context(what)?;
         make_target(&path, true)?;
         attach(identity.tree.as_fd(), &path).context(what)?;
     }

@@ -1,18 +1,16 @@
 //! Starting a container: fork a joiner, which enters U0 and clones the service's process as our own child.
 
 use super::child::{self, Setup};
+use super::ids;
 use super::message::{self, Message, send_failure, send_pid};
 use crate::error::{Context, Error, Result};
-use crate::idmap::IdRange;
 use crate::sys::process;
+use crate::sys::socket::send_fds;
 use crate::yard::Joined;
-use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
-use nix::unistd::{Pid, pipe2};
-use std::fs;
-use std::io::Write;
+use nix::unistd::Pid;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A service that was executed.
@@ -40,7 +38,8 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
 pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "cannot make a socket pair")?;
-    let (go, go_writer) = pipe2(OFlag::O_CLOEXEC).context(|| "cannot make a pipe")?;
+    let (go, go_writer) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .context(|| "cannot make a socket pair")?;
     // After the fork the parent drops these: an end kept open would hide that the other side closed.
     let mut for_joiner = Some((theirs, go, go_writer));
     let joiner = process::fork(|| match for_joiner.take() {
@@ -86,9 +85,10 @@ fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_write
 
 /// The joiner, inside U0 as its root: makes the service's process and writes its id maps.
 fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> Result<()> {
-    let user = setup.spec.process().as_ref().map(|process| process.user().clone()).unwrap_or_default();
     setns(&yard.user, CloneFlags::CLONE_NEWUSER).context(|| "cannot enter the yard's user namespace")?;
     setns(&yard.mount, CloneFlags::CLONE_NEWNS).context(|| "cannot enter the yard's mount namespace")?;
+    let maps = ids::nested(&setup.spec)?;
+    ids::own(setup, &maps)?;
     let mut for_child = Some((go, go_writer));
     let pid = process::clone_sibling(NAMESPACES, || match for_child.take() {
         Some((go, writer)) => {
@@ -105,12 +105,11 @@ fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd
         };
         Error::host("cannot make the container's namespaces").because(error).hint(hint)
     })?;
-    let Some((_, mut writer)) = for_child.take().map(|(go, writer)| (go, fs::File::from(writer))) else { return Ok(()) };
+    let Some((_, writer)) = for_child.take() else { return Ok(()) };
     send_pid(supervisor.as_fd(), pid.as_raw()).context(|| "cannot tell the service's process id")?;
-    // U0's id 0 is the user: inside the container the user is the service.
-    for (file, id) in [("uid_map", user.uid()), ("gid_map", user.gid())] {
-        let line = IdRange::single(id, 0).to_string();
-        fs::write(format!("/proc/{pid}/{file}"), line).context(|| format!("cannot write the container's {file}"))?;
-    }
-    writer.write_all(b"g").context(|| "cannot start the container")
+    ids::write(pid, &maps)?;
+    let image = ids::image(setup, pid)?;
+    let fds: Vec<_> = image.iter().map(AsFd::as_fd).collect();
+    send_fds(writer.as_fd(), b"g", &fds).context(|| "cannot start the container")?;
+    Ok(())
 }

@@ -8,7 +8,7 @@
 //!   join the yard: U0's descriptors
 //!   fork ------------------------------> setns U0 (user, mount)
 //!                                        clone3 of seven namespaces ---> waits
-//!                                        writes uid_map, gid_map
+//!                                        gives files to the service's ids (`ids.rs`), writes uid_map, gid_map
 //!                                        "go" -------------------------> overlay, mounts, pivot, /etc, loopback
 //!   <-- pid                              exits                           no_new_privs, no capabilities, notify filter
 //!   <---------------------------------------- listener (SCM_RIGHTS) ---  exec of the image's entrypoint
@@ -23,9 +23,11 @@ mod container;
 mod enter;
 mod etc;
 mod handover;
+mod ids;
 mod launch;
 mod message;
 mod mounts;
+mod places;
 mod record;
 mod signals;
 mod sockets;

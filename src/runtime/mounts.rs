@@ -90,15 +90,22 @@ fn prepare(mount: &Mount) -> Result<Prepared> {
 }
 
 impl Prepare {
-    /// Clones and makes everything `spec` asks for. The host's tree must be in sight.
-    pub(super) fn from_spec(spec: &Spec) -> Result<Self> {
-        let mounts = spec.mounts().iter().flatten().map(prepare).collect::<Result<_>>()?;
+    /// Clones and makes everything `spec` asks for. The host's tree must be in sight. `between` comes after what is taken from the host, and
+    /// before the new file systems, which belong to whom the process is then.
+    pub(super) fn from_spec(spec: &Spec, between: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let list: Vec<&Mount> = spec.mounts().iter().flatten().collect();
+        let of_host = |mount: &Mount| mount.typ().as_deref().is_none_or(|kind| kind == "bind");
+        let bound = list.iter().map(|mount| of_host(mount).then(|| prepare(mount)).transpose());
+        let bound: Vec<Option<Prepared>> = bound.collect::<Result<_>>()?;
         let device = |name: &'static str| {
             let tree = clone_tree(&Path::new("/dev").join(name), false).context(|| format!("cannot bind `/dev/{name}`"))?;
             set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NOEXEC), false).context(|| format!("cannot restrict `/dev/{name}`"))?;
             Ok((name, tree))
         };
         let devices = DEVICES.into_iter().map(device).collect::<Result<_>>()?;
+        between()?;
+        let mounts = bound.into_iter().zip(list).map(|(bound, mount)| bound.map_or_else(|| prepare(mount), Ok));
+        let mounts = mounts.collect::<Result<_>>()?;
         let paths = |list: &Option<Vec<String>>| list.iter().flatten().map(PathBuf::from).collect();
         let linux = spec.linux().as_ref();
         Ok(Prepare {

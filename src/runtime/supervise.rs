@@ -8,7 +8,7 @@ use super::launch::Program;
 use super::{etc, record, signals, sockets};
 use crate::error::{Context, Error, Result};
 use crate::ready::{Step, Tracker};
-use crate::resolve::{Plan, Probe, ServiceName};
+use crate::resolve::{IdKind, Plan, Probe, ServiceName};
 use crate::rootfs::Hybrid;
 use crate::state::{Paths, Services};
 use crate::sys::file::create_dir_all;
@@ -71,20 +71,28 @@ fn start(
     for (directory, mode) in [(service.upper(), 0o755), (service.work(), 0o700), (target.clone(), 0o700)] {
         create_dir_all(&directory, mode)?;
     }
-    for volume in plan.volumes.iter().filter(|volume| volume.source.is_none()) {
-        create_dir_all(&service.volume(&volume.name), 0o700)?;
+    let volumes: Vec<PathBuf> =
+        plan.volumes.iter().filter(|volume| volume.source.is_none()).map(|volume| service.volume(&volume.name)).collect();
+    for volume in &volumes {
+        create_dir_all(volume, 0o700)?;
     }
     let spec_file = service.runtime_spec();
     let text = fs::read(&spec_file).context(|| format!("cannot read `{}`", spec_file.display()))?;
     let spec = serde_json::from_slice(&text).context(|| format!("`{}` is no runtime spec", spec_file.display()))?;
     let joined = yard::join(paths)?;
+    let view = match plan.isolation.ids {
+        IdKind::User => View::ByUser,
+        IdKind::Range | IdKind::Private => View::ByImage,
+    };
     let setup = Setup {
         spec,
-        image: yard::image_path(paths, View::ByUser, &plan.image.digest),
+        image: yard::image_path(paths, view, &plan.image.digest),
         upper: service.upper(),
         work: service.work(),
         target,
         run_dir: run_dir.to_owned(),
+        volumes,
+        ids: plan.isolation.ids,
         program: Program {
             args: plan.process.args.iter().map(Into::into).collect(),
             env: enter::environment(plan),

@@ -6,6 +6,7 @@
 mod mounts;
 
 use crate::error::{Context, Result};
+use crate::idmap::{IdMap, IdMaps, IdRange};
 use crate::resolve::Plan;
 use oci_spec::runtime::{
     LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder,
@@ -38,10 +39,8 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// Whose ids and where things lie on the host.
 #[derive(Clone, Copy, Debug)]
 pub struct HostFacts<'a> {
-    /// The user's id.
-    pub uid: u32,
-    /// The user's group.
-    pub gid: u32,
+    /// The service's ids in ids of the host.
+    pub ids: &'a IdMaps,
     /// Root file system as an OCI runtime would find it.
     pub root: &'a Path,
     /// Directory of this service's volumes (`data`).
@@ -50,9 +49,11 @@ pub struct HostFacts<'a> {
     pub runtime: &'a Path,
 }
 
-fn mapping(inside: u32, outside: u32) -> Result<Vec<LinuxIdMapping>> {
-    let line = LinuxIdMappingBuilder::default().container_id(inside).host_id(outside).size(1_u32).build();
-    Ok(vec![line.context(|| "cannot make the id map")?])
+fn mapping(map: &IdMap) -> Result<Vec<LinuxIdMapping>> {
+    let line = |line: &IdRange| {
+        LinuxIdMappingBuilder::default().container_id(line.inside).host_id(line.outside).size(line.count).build()
+    };
+    map.0.iter().map(line).collect::<std::result::Result<_, _>>().context(|| "cannot make the id map")
 }
 
 fn namespaces() -> Result<Vec<LinuxNamespace>> {
@@ -89,8 +90,8 @@ pub fn runtime_spec(plan: &Plan, host: &HostFacts<'_>) -> Result<Spec> {
         .build()
         .context(|| "cannot make the process")?;
     let linux = LinuxBuilder::default()
-        .uid_mappings(mapping(plan.process.uid, host.uid)?)
-        .gid_mappings(mapping(plan.process.gid, host.gid)?)
+        .uid_mappings(mapping(&host.ids.uids)?)
+        .gid_mappings(mapping(&host.ids.gids)?)
         .namespaces(namespaces()?)
         // Inside its own network namespace every port belongs to the service, whatever its id.
         .sysctl(HashMap::from([("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())]))

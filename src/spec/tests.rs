@@ -54,7 +54,8 @@ fn plan() -> Plan {
 }
 
 fn host() -> HostFacts<'static> {
-    HostFacts { uid: 1000, gid: 1001, root: Path::new("/r"), data: Path::new("/d"), runtime: Path::new("/run/x") }
+    static IDS: std::sync::LazyLock<IdMaps> = std::sync::LazyLock::new(|| crate::idmap::user((999, 998), (1000, 1001)));
+    HostFacts { ids: &IDS, root: Path::new("/r"), data: Path::new("/d"), runtime: Path::new("/run/x") }
 }
 
 #[test]
@@ -70,6 +71,18 @@ fn the_users_id_becomes_the_services_id_and_nothing_is_privileged() {
     for set in [sets.bounding(), sets.effective(), sets.permitted(), sets.inheritable(), sets.ambient()] {
         assert!(set.as_ref().is_some_and(HashSet::is_empty), "{sets:?}");
     }
+}
+
+#[test]
+fn a_map_of_several_lines_is_told_line_by_line() {
+    let line = |inside, outside, count| IdRange { inside, outside, count };
+    let lines = IdMap(vec![line(0, 1000, 1), line(1, 100_000, 65_535)]);
+    let ids = IdMaps { uids: lines.clone(), gids: lines };
+    let spec = runtime_spec(&plan(), &HostFacts { ids: &ids, ..host() }).unwrap();
+    let linux = spec.linux().as_ref().unwrap();
+    let told: Vec<_> = linux.uid_mappings().iter().flatten().map(|line| (line.container_id(), line.host_id(), line.size())).collect();
+    assert_eq!(told, [(0, 1000, 1), (1, 100_000, 65_535)]);
+    assert_eq!(linux.gid_mappings().as_ref().unwrap().len(), 2);
 }
 
 #[test]

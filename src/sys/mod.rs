@@ -5,6 +5,7 @@
 pub mod caps;
 pub mod file;
 pub mod fuse;
+pub mod identity;
 pub mod memory;
 pub mod mmap;
 pub mod mount;

@@ -9,4 +9,5 @@ mod bad_days;
 mod first_light;
 mod handover;
 mod hostile_image;
+mod idmap;
 mod privacy;
