@@ -2,7 +2,6 @@
 
 use super::handover;
 use super::launch::Program;
-use super::ids;
 use super::message::{send_failure, send_listener};
 use super::mounts::{Prepare, make_target};
 use super::places::Places;
@@ -68,7 +67,7 @@ pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd) -> i32 {
 }
 
 fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
-    let (uid, gid) = ids::of_service(&setup.spec);
+    let (uid, gid) = setup.program.user;
     // Capabilities stay for the last steps, which give them up.
     if let Err(error) = identity::switch(uid, gid, &[]) {
         return Error::failed(format!("cannot become the user {uid} with the group {gid}")).because(error);

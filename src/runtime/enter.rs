@@ -37,7 +37,7 @@ pub(super) fn program(plan: &Plan, command: &Command) -> Program {
     let mut env = environment(plan);
     env.extend(command.env.clone());
     let cwd = command.cwd.clone().unwrap_or_else(|| OsString::from(&plan.process.cwd));
-    Program { args: command.args.clone(), env, cwd }
+    Program { args: command.args.clone(), env, cwd, user: (plan.process.uid, plan.process.gid) }
 }
 
 /// Enters the container of the process that `pidfd` names and becomes `program` there, as the service's user and without
@@ -53,7 +53,12 @@ pub(super) fn enter(pidfd: &OwnedFd, program: &Program) -> Error {
     }
     // Entering a pid namespace takes effect for children only.
     let child = process::fork_with(proof, || {
-        // Who gives up waiting for it (a probe's time-out, a killed `steading exec`) ends it too.
+        let (uid, gid) = program.user;
+        if let Err(error) = crate::sys::identity::switch(uid, gid, &[]) {
+            report(&Error::failed(format!("cannot become the user {uid} with the group {gid}")).because(error));
+            return 127;
+        }
+        // After the change of ids, which clears it. Who gives up waiting for it (a probe's time-out, a killed `steading exec`) ends it too.
         let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
         let error = program.replace_process(|| Ok(()));
         report(&error);

@@ -21,6 +21,8 @@ pub(super) struct Program {
     pub env: BTreeMap<String, OsString>,
     /// Working directory.
     pub cwd: OsString,
+    /// As which user and group.
+    pub user: (u32, u32),
 }
 
 fn c_string(text: &OsStr) -> Result<CString> {
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn a_name_without_a_slash_is_looked_for_along_the_containers_path() {
         let program =
-            Program { args: vec!["postgres".into()], env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]), cwd: "/".into() };
+            Program { args: vec!["postgres".into()], env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]), cwd: "/".into(), user: (0, 0) };
         assert_eq!(program.candidates().unwrap(), [c"/a/postgres".to_owned(), c"/b/c/postgres".to_owned()]);
         let direct = Program { args: vec!["./x".into()], ..program.clone() };
         assert_eq!(direct.candidates().unwrap(), [c"./x".to_owned()]);

@@ -97,6 +97,7 @@ fn start(
             args: plan.process.args.iter().map(Into::into).collect(),
             env: enter::environment(plan),
             cwd: (&plan.process.cwd).into(),
+            user: (plan.process.uid, plan.process.gid),
         },
         init: plan.process.init,
         driver: Box::new(Hybrid),

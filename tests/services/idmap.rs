@@ -93,13 +93,9 @@ fn a_range(machine: &Machine) {
     assert_eq!(inside(&user, name, "id -u; id -g; id -G; cat /proc/1/uid_map | wc -l").ok(), "33\n33\n33\n3");
     // The service itself, not only what joins it.
     let ids = inside(&user, name, "grep -E '^(Uid|Gid|Groups|CapEff|CapBnd|NoNewPrivs)' /proc/1/status | tr -s '\\t ' ' '").ok();
-    assert_eq!(
-        ids.lines().map(str::trim_end).collect::<Vec<_>>(),
-        ["Uid: 33 33 33 33", "Gid: 33 33 33 33", "Groups:", "CapBnd: 0000000000000000", "NoNewPrivs: 1"]
-            .iter()
-            .flat_map(|line| if line.starts_with("CapBnd") { vec!["CapEff: 0000000000000000", line] } else { vec![*line] })
-            .collect::<Vec<_>>()
-    );
+    let none = "0000000000000000";
+    let wanted = format!("Uid: 33 33 33 33\nGid: 33 33 33 33\nGroups:\nCapEff: {none}\nCapBnd: {none}\nNoNewPrivs: 1");
+    assert_eq!(ids.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"), wanted);
     // The image's true owners, which a one-line map does not show.
     assert_eq!(inside(&user, name, "stat -c '%u:%g %a' / /etc/shadow /usr/bin/chage /var/mail").ok(), "0:0 755\n0:42 640\n0:42 2755\n0:8 2775");
     assert_ne!(inside(&user, name, "cat /etc/shadow").code, 0);
@@ -193,7 +189,7 @@ fn without_a_range(machine: &Machine) {
     let hint = user.steading(&["install", "range"]).fails(4);
     let hint = hint.split("sudo ").nth(1).expect("a command").lines().next().expect("a line").to_owned();
     machine.root(&hint).ok();
-    let said = user.steading(&["install", "range"]).fails(4);
+    let said = user.steading(&["install", "range"]).fails(1);
     assert!(said.contains("steading.slice"), "{said}");
     assert!(user.steading(&["list"]).ok().contains("plain@1"), "what ran goes on");
     user.run(&["systemctl", "--user", "stop", "steading.slice"]).ok();
