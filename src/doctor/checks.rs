@@ -1,6 +1,7 @@
 //! The table of checks. Each is a pure function of [`Facts`].
 
 use super::facts::{Facts, RuntimeDir};
+use super::ids;
 use super::probe::{Outcome, Probe};
 use super::report::Finding;
 
@@ -27,7 +28,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "linger", run: linger },
     Check { name: "cgroup", run: cgroup },
     Check { name: "controllers", run: controllers },
-    Check { name: "subordinate-ids", run: subordinate_ids },
+    Check { name: "subordinate-ids", run: ids::check },
     Check { name: "store-space", run: store_space },
 ];
 
@@ -51,7 +52,7 @@ fn kernel(facts: &Facts) -> Finding {
     }
 }
 
-fn version_of(release: &str) -> Option<(u32, u32)> {
+pub(super) fn version_of(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
@@ -223,13 +224,6 @@ fn controllers(facts: &Facts) -> Finding {
     Finding::warning(format!("the user's systemd has no controller {}", missing.join(", ")))
         .cause("such limits are accepted but not enforced")
         .remedy("delegate them: `systemctl edit user@.service` as root, with the lines [Service] and Delegate=cpu memory pids io cpuset")
-}
-
-fn subordinate_ids(facts: &Facts) -> Finding {
-    match facts.subordinate_ids {
-        0 => Finding::ok("none, and none are needed"),
-        count => Finding::ok(format!("{count}, though none are needed")),
-    }
 }
 
 fn store_space(facts: &Facts) -> Finding {

@@ -35,10 +35,7 @@ pub fn subordinate() -> Result<Subordinate> {
         }
         subid::parse_file(&read(file)?, file, Owner { name: name.as_bytes(), uid: uid.as_raw(), own })
     };
-    Ok(Subordinate {
-        uids: look(None, SUBUID, uid.as_raw())?,
-        gids: look(Some("-g"), SUBGID, getegid().as_raw())?,
-    })
+    Ok(Subordinate { uids: look(None, SUBUID, uid.as_raw())?, gids: look(Some("-g"), SUBGID, getegid().as_raw())? })
 }
 
 /// What getsubids says; `None` when it fails, which it does too when there are none.
@@ -60,9 +57,12 @@ fn read(file: &str) -> Result<Vec<u8>> {
 pub fn remedy(user: &str, has_helpers: bool) -> String {
     let package = "install the package `uidmap` (Debian, Ubuntu) or `shadow-utils`";
     let first = read(SUBUID).ok().zip(read(SUBGID).ok()).and_then(|(uids, gids)| subid::next_free(&[&uids, &gids], USUAL));
-    let Some(first) = first else { return "an administrator should tidy /etc/subuid and /etc/subgid: no range is free".to_owned() };
+    let Some(first) = first else {
+        return "an administrator should tidy /etc/subuid and /etc/subgid: no range is free".to_owned();
+    };
     let last = first + USUAL - 1;
-    let range = format!("an administrator gives a range: sudo usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}");
+    let range =
+        format!("an administrator gives a range: sudo usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user}");
     if has_helpers { range } else { format!("{range}; and {package}") }
 }
 
@@ -71,7 +71,8 @@ fn program(name: &str) -> Option<PathBuf> {
     let told = env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"].map(PathBuf::from);
     let candidates = env::split_paths(&told).filter(|dir| dir.is_absolute()).chain(usual).map(|dir| dir.join(name));
-    let executable = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+    let executable =
+        |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
     candidates.into_iter().find(executable)
 }
 
@@ -111,7 +112,9 @@ fn run(program: &Path, pid: Pid, map: &IdMap) -> Result<()> {
     let why = if said.is_empty() { output.status.to_string() } else { said };
     Err(Error::host(format!("`{}` refuses to map this user's subordinate ids", program.display()))
         .because(io::Error::other(why))
-        .hint("it must be setuid root (or have file capabilities), on a file system without nosuid; reinstall the package `uidmap`"))
+        .hint(
+            "it must be setuid root (or have file capabilities), on a file system without nosuid; reinstall the package `uidmap`",
+        ))
 }
 
 #[cfg(test)]
@@ -132,6 +135,9 @@ mod tests {
             assert!(found.uids.iter().chain(&found.gids).all(|extent| extent.count > 0));
         }
         let remedy = remedy("alice", false);
-        assert!(remedy.contains("usermod --add-subuids ") && remedy.contains(" alice;") && remedy.contains("`uidmap`"), "{remedy}");
+        assert!(
+            remedy.contains("usermod --add-subuids ") && remedy.contains(" alice;") && remedy.contains("`uidmap`"),
+            "{remedy}"
+        );
     }
 }

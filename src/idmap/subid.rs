@@ -126,17 +126,25 @@ fn sound(found: Vec<(Extent, String)>, own: u32) -> Result<Vec<Extent>> {
     Ok(list.into_iter().map(|(extent, _)| extent).collect())
 }
 
-/// The first of `count` ids above all that these texts give to anybody, and not below 100000, where distributions begin.
+/// The first of `count` ids that these texts give to nobody, from 100000 on, where distributions begin.
 pub(super) fn next_free(texts: &[&[u8]], count: u32) -> Option<u32> {
-    let mut next = 100_000_u64;
+    let mut used = Vec::new();
     for line in texts.iter().flat_map(|text| text.split(|byte| *byte == b'\n')) {
         let numbers: Option<Vec<u64>> =
             line.split(|byte| *byte == b':').skip(1).map(|word| std::str::from_utf8(word).ok()?.trim().parse().ok()).collect();
         if let Some([first, count]) = numbers.as_deref() {
-            next = next.max(first.saturating_add(*count));
+            used.push((*first, first.saturating_add(*count)));
         }
     }
-    (next + u64::from(count) <= u64::from(u32::MAX)).then(|| u32::try_from(next).ok()).flatten()
+    used.sort_unstable();
+    let mut next = 100_000_u64;
+    for (first, end) in used {
+        if first >= next.saturating_add(u64::from(count)) {
+            break;
+        }
+        next = next.max(end);
+    }
+    (next.saturating_add(u64::from(count)) <= u64::from(u32::MAX)).then(|| u32::try_from(next).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -206,11 +214,13 @@ mod tests {
     }
 
     #[test]
-    fn a_free_range_lies_above_all_others() {
+    fn a_free_range_lies_between_or_above_those_of_others() {
         assert_eq!(next_free(&[b"", b""], 65_536), Some(100_000));
         assert_eq!(next_free(&[b"a:100000:65536\nb:x:y\n", b"c:165536:65536"], 65_536), Some(231_072));
-        assert_eq!(next_free(&[b"a:4294900000:60000\n"], 65_536), None);
-        assert_eq!(next_free(&[b"a:18446744073709551615:18446744073709551615\n"], 1), None);
+        assert_eq!(next_free(&[b"a:231072:65536\nb:100000:65536\nc:4294900000:60000"], 65_536), Some(165_536));
+        assert_eq!(next_free(&[b"a:231071:65536\nb:100000:65536\n"], 65_536), Some(296_607));
+        assert_eq!(next_free(&[b"a:100000:4294800000\n"], 65_536), None);
+        assert_eq!(next_free(&[b"a:18446744073709551615:18446744073709551615\n"], 1), Some(100_000));
     }
 
     proptest! {

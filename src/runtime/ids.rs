@@ -7,7 +7,6 @@ use crate::error::{Context, Error, Result};
 use crate::idmap::{IdMap, IdMaps, IdRange};
 use crate::resolve::IdKind;
 use crate::sys::mount::{clone_tree, set_idmap};
-use nix::errno::Errno;
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 use std::fs::{self, File, Metadata};
@@ -30,9 +29,7 @@ pub(super) fn nested(spec: &Spec) -> Result<IdMaps> {
         let u0 = IdMap::parse(&text).ok_or_else(|| Error::failed(format!("`{path}` is no id map")))?;
         let lines = wanted.into_iter().flatten();
         let wanted = IdMap(
-            lines
-                .map(|line| IdRange { inside: line.container_id(), outside: line.host_id(), count: line.size() })
-                .collect(),
+            lines.map(|line| IdRange { inside: line.container_id(), outside: line.host_id(), count: line.size() }).collect(),
         );
         wanted.nested_in(&u0).map_err(|missing| lost(missing, &u0))
     };
@@ -50,9 +47,9 @@ fn lost(id: u32, u0: &IdMap) -> Error {
             .because(io::Error::other("the yard was started when this user's subordinate ids could not be used"))
             .hint("stop all services, which ends the yard too, and start them again: `systemctl --user stop steading.slice`; see `steading doctor`");
     }
-    error
-        .because(io::Error::other("this user's subordinate ids have changed since"))
-        .hint("give them back in /etc/subuid and /etc/subgid and restart all services; or purge this service and install it again")
+    error.because(io::Error::other("this user's subordinate ids have changed since")).hint(
+        "give them back in /etc/subuid and /etc/subgid and restart all services; or purge this service and install it again",
+    )
 }
 
 /// Writes the maps of the container's first process.
@@ -76,8 +73,8 @@ struct Owner {
 pub(super) fn own(setup: &Setup, maps: &IdMaps) -> Result<()> {
     let (uid, gid) = of_service(&setup.spec);
     let ids = |uid: u32, gid: u32| Some(Owner { uid: maps.uids.outside(uid)?, gid: maps.gids.outside(gid)? });
-    let service = ids(uid, gid)
-        .ok_or_else(|| Error::host(format!("the service's user {uid} or group {gid} is not in its id map")))?;
+    let service =
+        ids(uid, gid).ok_or_else(|| Error::host(format!("the service's user {uid} or group {gid} is not in its id map")))?;
     // Where the container has no root, the service is the owner of everything.
     let root = ids(0, 0).unwrap_or(service);
     let strange = |file: &Metadata| maps.uids.inside(file.uid()).is_none();
@@ -92,7 +89,8 @@ pub(super) fn own(setup: &Setup, maps: &IdMaps) -> Result<()> {
     if setup.ids == IdKind::Private {
         // The container's root passes through this directory, and is nobody there (`places.rs`).
         let parent = setup.upper.parent().unwrap_or(Path::new("/"));
-        fs::set_permissions(parent, fs::Permissions::from_mode(0o711)).context(|| format!("cannot open `{}`", parent.display()))?;
+        fs::set_permissions(parent, fs::Permissions::from_mode(0o711))
+            .context(|| format!("cannot open `{}`", parent.display()))?;
     }
     if setup.ids != IdKind::User {
         let secrets = setup.run_dir.join("secrets");
@@ -134,25 +132,28 @@ fn wrong_group(meta: &Metadata, maps: &IdMaps) -> bool {
     maps.gids.inside(meta.gid()).is_none()
 }
 
+const UNMAPPABLE: &str = "cannot map the owners of the image's files";
+
+/// Words a refused map. The yard's file system allows it wherever the kernel knows how.
+fn unmappable(error: io::Error) -> Error {
+    if !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) {
+        return Error::failed(UNMAPPABLE).because(error);
+    }
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    Error::host("this kernel cannot map the owners of an image's files, which `private` ids need")
+        .because(io::Error::other(format!("Linux 6.12 is the first that can; this is {release}")))
+        .hint("boot a later kernel, or use a recipe with `ids = \"range\"`")
+}
+
 /// For a map that is not U0's own numbers: the image, seen through the map of the container of `pid`, as a mount to attach there.
 pub(super) fn image(setup: &Setup, pid: Pid) -> Result<Option<OwnedFd>> {
     if setup.ids != IdKind::Private {
         return Ok(None);
     }
-    let what = || "cannot map the owners of the image's files";
+    let what = || UNMAPPABLE;
     let namespace = File::open(format!("/proc/{pid}/ns/user")).context(what)?;
     let tree = clone_tree(&setup.image, false).context(what)?;
-    set_idmap(tree.as_fd(), namespace.as_fd()).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-        // The yard's file system lets its owners be mapped, where the kernel knows how.
-        Some(Errno::EINVAL | Errno::ENOSYS) => {
-            let kernel = nix::sys::utsname::uname();
-            let kernel = kernel.as_ref().map(|name| name.release().to_string_lossy()).unwrap_or_default();
-            Error::host("this kernel cannot map the owners of an image's files, which `private` ids need")
-                .because(io::Error::other(format!("Linux 6.12 is the first that can; this is {kernel}")))
-                .hint("boot a later kernel, or use a recipe with `ids = \"range\"`")
-        }
-        _ => Error::failed(what()).because(error),
-    })?;
+    set_idmap(tree.as_fd(), namespace.as_fd()).map_err(unmappable)?;
     Ok(Some(tree))
 }
 
@@ -172,6 +173,13 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_that_is_too_old_is_named() {
+        let error = unmappable(io::Error::from_raw_os_error(libc::EINVAL));
+        assert!(error.kind() == Kind::HostCannot && error.causes()[0].contains("6.12"), "{error:?}");
+        assert_eq!(unmappable(io::Error::from_raw_os_error(libc::EPERM)).kind(), Kind::Failed);
+    }
+
+    #[test]
     fn files_of_others_change_hands_and_those_of_the_map_stay() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("sub")).unwrap();
@@ -179,10 +187,7 @@ mod tests {
         std::os::unix::fs::symlink("/nonexistent", dir.path().join("link")).unwrap();
         let own = fs::metadata(dir.path()).unwrap();
         let owner = Owner { uid: own.uid(), gid: own.gid() };
-        let maps = IdMaps {
-            uids: IdMap(vec![IdRange::single(0, own.uid())]),
-            gids: IdMap(vec![IdRange::single(0, own.gid())]),
-        };
+        let maps = IdMaps { uids: IdMap(vec![IdRange::single(0, own.uid())]), gids: IdMap(vec![IdRange::single(0, own.gid())]) };
         // To oneself it is always allowed, so this runs as anybody.
         give(dir.path(), owner, &maps, &|_| true).unwrap();
         let elsewhere = Owner { uid: own.uid() + 1, gid: own.gid() };

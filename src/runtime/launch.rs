@@ -101,8 +101,12 @@ mod tests {
 
     #[test]
     fn a_name_without_a_slash_is_looked_for_along_the_containers_path() {
-        let program =
-            Program { args: vec!["postgres".into()], env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]), cwd: "/".into(), user: (0, 0) };
+        let program = Program {
+            args: vec!["postgres".into()],
+            env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]),
+            cwd: "/".into(),
+            user: (0, 0),
+        };
         assert_eq!(program.candidates().unwrap(), [c"/a/postgres".to_owned(), c"/b/c/postgres".to_owned()]);
         let direct = Program { args: vec!["./x".into()], ..program.clone() };
         assert_eq!(direct.candidates().unwrap(), [c"./x".to_owned()]);

@@ -39,9 +39,9 @@ impl Places {
         let base = open_dir(parent)?;
         let path = |fd: &OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
         let below = |place: &Path| {
-            let name = place.strip_prefix(parent).map_err(|_| {
-                Error::failed(format!("`{}` is not below `{}`", place.display(), parent.display()))
-            })?;
+            let name = place
+                .strip_prefix(parent)
+                .map_err(|_| Error::failed(format!("`{}` is not below `{}`", place.display(), parent.display())))?;
             Ok(path(&base).join(name))
         };
         Ok(Places {

@@ -35,9 +35,12 @@ pub(super) fn check(plan: &Plan) -> Result<()> {
     if kernel().is_some_and(|found| found < IDMAPPED_FUSE) {
         let (major, minor) = IDMAPPED_FUSE;
         let release = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
-        return Err(Error::host(format!("`{}` runs with private ids, and this kernel cannot map the owners of an image's files", plan.name))
-            .because(io::Error::other(format!("Linux {major}.{minor} is the first that can; this is {release}")))
-            .hint("boot a later kernel, or copy the recipe and change it to `ids = \"range\"`"));
+        return Err(Error::host(format!(
+            "`{}` runs with private ids, and this kernel cannot map the owners of an image's files",
+            plan.name
+        ))
+        .because(io::Error::other(format!("Linux {major}.{minor} is the first that can; this is {release}")))
+        .hint("boot a later kernel, or copy the recipe and change it to `ids = \"range\"`"));
     }
     let none = IdMaps::default();
     match idmap::private(&Needs::of((uid, gid), &needed.extra_ids), &none, &none, &u0) {

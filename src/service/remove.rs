@@ -1,7 +1,7 @@
 //! Remove: the service goes, its data stays; with purge nothing of it is left.
 
-use super::units::UserUnits;
 use super::discard::discard;
+use super::units::UserUnits;
 use super::{Context, images, pull};
 use crate::error::{Error, Result};
 use crate::image::Digest;

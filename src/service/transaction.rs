@@ -1,7 +1,7 @@
 //! What an install has written so far, so that it can be taken back: after a failure the machine is as before.
 
-use crate::error::{Error, Result};
 use super::discard::discard;
+use crate::error::{Error, Result};
 use crate::state::remove_dir_if_empty;
 use crate::sys::file;
 use std::fs;

@@ -80,7 +80,8 @@ fn a_map_of_several_lines_is_told_line_by_line() {
     let ids = IdMaps { uids: lines.clone(), gids: lines };
     let spec = runtime_spec(&plan(), &HostFacts { ids: &ids, ..host() }).unwrap();
     let linux = spec.linux().as_ref().unwrap();
-    let told: Vec<_> = linux.uid_mappings().iter().flatten().map(|line| (line.container_id(), line.host_id(), line.size())).collect();
+    let told: Vec<_> =
+        linux.uid_mappings().iter().flatten().map(|line| (line.container_id(), line.host_id(), line.size())).collect();
     assert_eq!(told, [(0, 1000, 1), (1, 100_000, 65_535)]);
     assert_eq!(linux.gid_mappings().as_ref().unwrap().len(), 2);
 }

@@ -62,7 +62,9 @@ impl<'a> PrivateIds<'a> {
     /// Those of writing.
     pub fn write(directory: &ServiceDir, ids: &IdMaps) -> Result<()> {
         let text = toml::to_string(ids).context(|| "the ids of a service cannot be written as TOML")?;
-        let text = format!("# Which ids of the host (outside) stand behind which of the service (inside). Its files belong to them.\n{text}");
+        let text = format!(
+            "# Which ids of the host (outside) stand behind which of the service (inside). Its files belong to them.\n{text}"
+        );
         write_atomic(&directory.ids(), text.as_bytes(), 0o600)
     }
 }

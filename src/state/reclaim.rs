@@ -15,12 +15,14 @@ pub fn reclaim(paths: &Paths, trees: &[impl AsRef<Path>]) -> Result<()> {
     for tree in trees {
         let tree = tree.as_ref();
         let climbs = tree.components().any(|part| part == Component::ParentDir);
-        let ours = [paths.services(), paths.runtime().join("services")].iter().any(|place| tree.starts_with(place) && tree != place);
+        let ours =
+            [paths.services(), paths.runtime().join("services")].iter().any(|place| tree.starts_with(place) && tree != place);
         if climbs || !ours {
             return Err(Error::usage(format!("`{}` is no directory of a service", tree.display())));
         }
     }
-    let helpers = Helpers::find().ok_or_else(|| Error::host("newuidmap and newgidmap are missing").hint("install the package `uidmap`"))?;
+    let helpers =
+        Helpers::find().ok_or_else(|| Error::host("newuidmap and newgidmap are missing").hint("install the package `uidmap`"))?;
     let found = idmap::subordinate()?;
     if !found.is_usable() {
         return Err(Error::host("this user has no subordinate ids"));
@@ -52,7 +54,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::below(dir.path());
         let services = paths.services();
-        for bad in [dir.path().to_owned(), services.clone(), services.join("../x"), services.join("a/../../.."), "/".into(), "x".into()] {
+        for bad in
+            [dir.path().to_owned(), services.clone(), services.join("../x"), services.join("a/../../.."), "/".into(), "x".into()]
+        {
             assert_eq!(reclaim(&paths, &[&bad]).unwrap_err().kind(), Kind::Usage, "{}", bad.display());
         }
     }

@@ -67,7 +67,10 @@ impl Mapping {
 }
 
 fn warn(what: &str, error: &Error) {
-    super::journal::warn(&format!("{what}: {error}{}", error.causes().iter().map(|cause| format!(": {cause}")).collect::<String>()));
+    super::journal::warn(&format!(
+        "{what}: {error}{}",
+        error.causes().iter().map(|cause| format!(": {cause}")).collect::<String>()
+    ));
 }
 
 /// The child's steps, in order; it reports the one that failed.

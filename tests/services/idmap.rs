@@ -45,7 +45,8 @@ timeout = "10s"
 tag = "bookworm-slim"
 "#
     );
-    user.sh(&format!("mkdir -p ~/.config/steading/catalog && cat > ~/.config/steading/catalog/{name}.toml <<'END'\n{text}\nEND")).ok();
+    user.sh(&format!("mkdir -p ~/.config/steading/catalog && cat > ~/.config/steading/catalog/{name}.toml <<'END'\n{text}\nEND"))
+        .ok();
 }
 
 fn inside(user: &User, name: &str, script: &str) -> Done {
@@ -54,7 +55,8 @@ fn inside(user: &User, name: &str, script: &str) -> Done {
 
 /// A map as /proc shows it, without its blanks.
 fn map(user: &User, name: &str, file: &str) -> Vec<(u32, u32, u32)> {
-    let text = user.sh(&format!("cat /proc/$(head -c 20 $XDG_RUNTIME_DIR/steading/services/{name}/pid | cut -d ' ' -f 1)/{file}")).ok();
+    let text =
+        user.sh(&format!("cat /proc/$(head -c 20 $XDG_RUNTIME_DIR/steading/services/{name}/pid | cut -d ' ' -f 1)/{file}")).ok();
     let line = |line: &str| {
         let numbers: Vec<u32> = line.split_whitespace().map(|word| word.parse().expect("a number")).collect();
         (numbers[0], numbers[1], numbers[2])
@@ -79,6 +81,12 @@ fn owners(user: &User, path: &str) -> String {
 
 fn gone(user: &User) {
     user.sh("rm -rf ~/.config/steading/catalog").ok();
+    let first = user.sh("grep ^$USER: /etc/subuid | cut -d : -f 2").ok();
+    let script = format!(
+        "ps -eo uid= | awk '$1 >= {first} && $1 < {first} + 65536' | wc -l; find /home/{0} /run/user/$(id -u {0}) -uid +{first} -uid -$(({first} + 65536)) 2>/dev/null | wc -l",
+        user.name
+    );
+    assert_eq!(user.machine.root(&script).out, "0\n0", "processes, files of subordinate ids");
     assert_eq!(user.leftovers(), "");
 }
 
@@ -97,14 +105,21 @@ fn a_range(machine: &Machine) {
     let wanted = format!("Uid: 33 33 33 33\nGid: 33 33 33 33\nGroups:\nCapEff: {none}\nCapBnd: {none}\nNoNewPrivs: 1");
     assert_eq!(ids.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"), wanted);
     // The image's true owners, which a one-line map does not show.
-    assert_eq!(inside(&user, name, "stat -c '%u:%g %a' / /etc/shadow /usr/bin/chage /var/mail").ok(), "0:0 755\n0:42 640\n0:42 2755\n0:8 2775");
+    assert_eq!(
+        inside(&user, name, "stat -c '%u:%g %a' / /etc/shadow /usr/bin/chage /var/mail").ok(),
+        "0:0 755\n0:42 640\n0:42 2755\n0:8 2775"
+    );
     assert_ne!(inside(&user, name, "cat /etc/shadow").code, 0);
     // Its volume and secret are its own.
-    assert_eq!(inside(&user, name, "stat -c %u /data; echo x > /data/f; stat -c %u:%g /data/f; wc -c < /run/secrets/password").ok(), "33\n33:33\n24");
+    assert_eq!(
+        inside(&user, name, "stat -c %u /data; echo x > /data/f; stat -c %u:%g /data/f; wc -c < /run/secrets/password").ok(),
+        "33\n33:33\n24"
+    );
     assert_eq!(inside(&user, name, "echo x > /run/secrets/password").code, 2);
     assert_eq!(owners(&user, "wide@1/data/data/f"), format!("{0}:{0} 644", first + 32));
     user.steading(&["restart", name]).ok();
     assert_eq!(inside(&user, name, "cat /data/f").ok(), "x");
+    assert_eq!(user.steading(&["fsck"]).code, 0);
     // Kept data is taken up by a map of another kind, and back.
     user.steading(&["remove", name]).ok();
     recipe(&user, "wide", "uid = 33\ngid = 33", "ids = \"user\"");
@@ -140,7 +155,15 @@ fn private_ones(machine: &Machine) {
         // True owners of the map's ids; one that it lacks (8, mail) is nobody's.
         let seen = inside(&user, name, "stat -c '%u:%g %a' / /etc/shadow /var/mail; head -c 4 /etc/passwd; id -un").ok();
         assert_eq!(seen, "0:0 755\n0:42 640\n0:65534 2775\nrootwww-data");
-        assert_eq!(inside(&user, name, "stat -c %u /data; echo secret > /data/f; chmod 600 /data/f; cat /data/f; wc -c < /run/secrets/password").ok(), "33\nsecret\n24");
+        assert_eq!(
+            inside(
+                &user,
+                name,
+                "stat -c %u /data; echo secret > /data/f; chmod 600 /data/f; cat /data/f; wc -c < /run/secrets/password"
+            )
+            .ok(),
+            "33\nsecret\n24"
+        );
         let id = lines[1].1;
         assert!(owners(&user, &format!("{name}/data/data/f")).starts_with(&format!("{id}:")), "{id}");
         // The root file system can be written where its owner may.
@@ -163,6 +186,13 @@ fn private_ones(machine: &Machine) {
     user.steading(&["install", "alone", "--name", "one"]).ok();
     assert_eq!(map(&user, "one", "uid_map"), maps[0]);
     assert_eq!(inside(&user, "one", "cat /data/f").ok(), "secret");
+    // An install that fails takes back what already belongs to such ids.
+    recipe(&user, "broken", "uid = 33\nentrypoint = [\"sh\", \"-c\", \"echo x > /data/f; exit 3\"]", "ids = \"private\"");
+    user.sh("sed -i 's/^probe = \"started\"/probe = \"exec\"\\ncommand = [\"false\"]/' ~/.config/steading/catalog/broken.toml")
+        .ok();
+    let said = user.steading(&["install", "broken"]);
+    assert!(said.code == 1 && said.err.contains("exited with code 3"), "{said:?}");
+    assert_eq!(user.sh("ls ~/.local/share/steading/services").ok(), "one\nthree\ntwo");
     // Freed with the data, and free for the next.
     user.steading(&["remove", "--purge", "one"]).ok();
     user.steading(&["install", "alone", "--name", "four"]).ok();
@@ -210,18 +240,41 @@ fn without_a_range(machine: &Machine) {
     gone(&user);
 }
 
+/// A host whose newuidmap does not work: what needs no range runs, and the rest is told why.
+fn a_helper_that_refuses(machine: &Machine) {
+    let user = machine.user(true);
+    user.sh("mkdir ~/bin; printf '#!/bin/sh\\necho not today >&2; exit 1\\n' > ~/bin/newuidmap; chmod +x ~/bin/newuidmap; \
+             systemctl --user set-environment PATH=$HOME/bin:$PATH")
+        .ok();
+    recipe(&user, "plain", "uid = 33", "ids = \"user\"");
+    recipe(&user, "wide", "uid = 33", "ids = \"range\"");
+    user.steading(&["install", "plain"]).ok();
+    assert_eq!(map(&user, "plain@1", "uid_map"), [(33, uid(&user), 1)]);
+    assert_eq!(inside(&user, "plain@1", "id -u; cat /proc/self/setgroups").ok(), "33\ndeny");
+    let journal = user.sh("journalctl --user -u steading-yard --no-pager -o cat").ok();
+    assert!(journal.contains("goes on without subordinate ids") && journal.contains("not today"), "{journal}");
+    let said = user.steading(&["install", "wide"]).fails(1);
+    assert!(said.contains("steading.slice"), "{said}");
+    let doctor = user.sh("PATH=$HOME/bin:$PATH steading doctor").ok();
+    assert!(doctor.contains("cannot be used") && doctor.contains("not today"), "{doctor}");
+    user.steading(&["remove", "--purge", "plain@1"]).ok();
+    user.sh("systemctl --user unset-environment PATH").ok();
+    gone(&user);
+}
+
 /// Entrypoints that begin as root and become another user, as official images do.
 fn entrypoint_as_root(machine: &Machine) {
     let user = machine.user(true);
     let first = range(&user);
-    let text = user.sh("steading info postgres >/dev/null; true");
-    assert_eq!(text.code, 0);
     for (kind, extra) in [("range", ""), ("private", "extra-ids = [999]")] {
         recipe(
             &user,
             "drops",
             "uid = 0\nentrypoint = [\"sh\", \"-c\", \"chown 33:33 /data && exec setpriv --reuid 33 --regid 33 --clear-groups sh -c 'id -u > /data/who; trap \\\"exit 0\\\" TERM; while :; do sleep 1; done'\"]",
-            &format!("ids = \"{kind}\"\ncapabilities = [\"CHOWN\", \"DAC_OVERRIDE\", \"FOWNER\", \"SETUID\", \"SETGID\"]\n{}", extra.replace("999", "33")),
+            &format!(
+                "ids = \"{kind}\"\ncapabilities = [\"CHOWN\", \"DAC_OVERRIDE\", \"FOWNER\", \"SETUID\", \"SETGID\"]\n{}",
+                extra.replace("999", "33")
+            ),
         );
         user.steading(&["install", "drops"]).ok();
         let name = "drops@1";
@@ -269,6 +322,11 @@ fn a_host_without_a_range_on_trixie() {
 #[test]
 fn a_host_without_a_range_on_bookworm() {
     on("bookworm", without_a_range);
+}
+
+#[test]
+fn a_helper_that_refuses_on_trixie() {
+    on("trixie", a_helper_that_refuses);
 }
 
 #[test]
