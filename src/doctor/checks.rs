@@ -4,6 +4,7 @@ use super::facts::{Facts, RuntimeDir};
 use super::ids;
 use super::probe::{Outcome, Probe};
 use super::report::Finding;
+use std::collections::BTreeSet;
 
 /// A registered check.
 #[derive(Clone, Copy, Debug)]
@@ -217,13 +218,17 @@ fn controllers(facts: &Facts) -> Finding {
     let Some(found) = &facts.controllers else {
         return Finding::warning("not known which controllers the user's systemd has");
     };
-    let missing: Vec<&str> = ["cpu", "memory", "pids"].into_iter().filter(|name| !found.iter().any(|it| it == name)).collect();
+    let wanted: BTreeSet<&str> = ["cpu", "memory", "pids"].into_iter().chain(facts.needed_controllers.iter().copied()).collect();
+    let missing: Vec<&str> = wanted.into_iter().filter(|name| !found.iter().any(|it| it == name)).collect();
     if missing.is_empty() {
         return Finding::ok(found.join(" "));
     }
     Finding::warning(format!("the user's systemd has no controller {}", missing.join(", ")))
         .cause("such limits are accepted but not enforced")
-        .remedy("delegate them: `systemctl edit user@.service` as root, with the lines [Service] and Delegate=cpu memory pids io cpuset")
+        .remedy(
+            "delegate them, as root: in /etc/systemd/system/user@.service.d/delegate.conf the lines [Service] and \
+             Delegate=cpu cpuset io memory pids, then `systemctl daemon-reload` and a new login (or a reboot)",
+        )
 }
 
 fn store_space(facts: &Facts) -> Finding {

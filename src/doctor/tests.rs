@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::doctor::facts::runtime_dir;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ fn good() -> Facts {
         unified: true,
         controllers: Some(["cpu", "memory", "pids"].map(String::from).to_vec()),
         ids: IdFacts { counts: Ok((0, 0)), helpers: true, remedy: "usermod".into() },
+        needed_controllers: BTreeSet::from(["memory"]),
         store: Some(("/s".into(), Ok(100 << 30))),
     }
 }
@@ -135,6 +137,14 @@ fn each_lack_is_found_with_its_severity_and_remedy() {
             },
             Severity::Warning,
             "setuid root",
+        ),
+        (
+            "controllers",
+            |f| {
+                f.needed_controllers.insert("io");
+            },
+            Severity::Warning,
+            "user@.service.d/delegate.conf",
         ),
         ("store-space", |f| f.store = Some(("/s".into(), Ok(1 << 30))), Severity::Warning, "config.toml"),
         ("store-space", |f| f.store = Some(("/s".into(), Ok(1))), Severity::Fatal, "config.toml"),

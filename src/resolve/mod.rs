@@ -14,7 +14,7 @@ mod volumes;
 mod tests;
 
 pub use build::{ImageFacts, plan};
-pub use isolation::{IdKind, Isolation, Rlimit};
+pub use isolation::{Departure, IdKind, Isolation, Rlimit};
 pub use name::ServiceName;
 pub use path::HostPath;
 pub use plan::*;

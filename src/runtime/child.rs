@@ -1,22 +1,27 @@
 //! The service's own process from clone3 to exec: inside its seven namespaces, with all capabilities over them at first.
 
+use super::cgroup::Group;
 use super::handover;
+use super::identity::{self, Identity};
 use super::launch::Program;
 use super::message::{send_failure, send_listener};
-use super::mounts::{Prepare, make_target};
+use super::mounts::Prepare;
 use super::places::Places;
 use crate::error::{Context, Error, Result};
 use crate::resolve::IdKind;
 use crate::rootfs::Driver;
-use crate::sys::identity;
-use crate::sys::mount::{Attr, attach, clone_tree, set_attr};
+use crate::sys::caps::{self, Set};
+use crate::sys::identity::switch;
+use crate::sys::mount::{Attr, set_attr};
 use crate::sys::process;
 use crate::sys::socket::recv_fds;
+use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pivot_root, setsid};
 use oci_spec::runtime::Spec;
-use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -44,6 +49,8 @@ pub(super) struct Setup {
     pub program: Program,
     /// Whether a reaper is pid 1.
     pub init: bool,
+    /// The control group it may divide.
+    pub cgroup: Option<Group>,
     /// Which driver makes the root file system.
     pub driver: Box<dyn Driver>,
 }
@@ -69,7 +76,7 @@ pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd) -> i32 {
 fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
     let (uid, gid) = setup.program.user;
     // Capabilities stay for the last steps, which give them up.
-    if let Err(error) = identity::switch(uid, gid, &[]) {
+    if let Err(error) = switch(uid, gid, &[]) {
         return Error::failed(format!("cannot become the user {uid} with the group {gid}")).because(error);
     }
     setup.program.replace_process(|| {
@@ -81,12 +88,15 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
 
 /// `image` is given where the yard's own mount of it has the wrong owners.
 fn set_up(setup: &Setup, image: Option<OwnedFd>) -> Result<()> {
+    // Before the next line, which gives our files in /proc to root.
+    set_oom_score(&setup.spec)?;
+    caps::hide_from_others().context(|| "cannot hide from other processes")?;
     // A session of its own: the terminal of whoever runs systemd is none of its business.
     setsid().context(|| "cannot start a session")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context(|| "cannot make the mounts private")?;
     // While the old tree is in sight: a file of a tree that is gone cannot be cloned.
-    let names = [Identity::prepare(setup, "passwd")?, Identity::prepare(setup, "group")?];
+    let names = [Identity::prepare(&setup.run_dir, "passwd")?, Identity::prepare(&setup.run_dir, "group")?];
     let places = match &image {
         Some(tree) => Places::by_descriptor(setup, tree)?,
         None => Places::by_path(setup),
@@ -94,7 +104,7 @@ fn set_up(setup: &Setup, image: Option<OwnedFd>) -> Result<()> {
     // What is taken from the host is taken as the user. What is new belongs to the container's root, whom a private map does not
     // make of the user: nobody else could write there.
     let prepared = Prepare::from_spec(&setup.spec, || match setup.ids {
-        IdKind::Private => identity::switch(0, 0, &[]).context(|| "cannot become root of the container"),
+        IdKind::Private => switch(0, 0, &[]).context(|| "cannot become root of the container"),
         IdKind::User | IdKind::Range => Ok(()),
     })?;
     setup.driver.mount(&places.layers())?;
@@ -106,7 +116,7 @@ fn set_up(setup: &Setup, image: Option<OwnedFd>) -> Result<()> {
     umount2(".", MntFlags::MNT_DETACH).context(|| "cannot let go of the old root")?;
     std::env::set_current_dir("/").context(|| "cannot enter the new root")?;
     prepared.attach_all()?;
-    add_identity(setup, names)?;
+    identity::add(&setup.spec, names)?;
     apply_sysctls(&setup.spec)?;
     prepared.restrict()?;
     crate::sys::net::loopback_up().context(|| "cannot bring the loopback interface up")?;
@@ -114,7 +124,27 @@ fn set_up(setup: &Setup, image: Option<OwnedFd>) -> Result<()> {
         nix::unistd::sethostname(name).context(|| format!("cannot set the host name `{name}`"))?;
     }
     fs::create_dir_all(&setup.program.cwd)
-        .context(|| format!("cannot make the working directory `{}`", setup.program.cwd.display()))
+        .context(|| format!("cannot make the working directory `{}`", setup.program.cwd.display()))?;
+    // Last: until here mount points and files were made in it.
+    if setup.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+        read_only_root().context(|| "cannot make the root file system read-only")?;
+    }
+    Ok(())
+}
+
+fn read_only_root() -> std::io::Result<()> {
+    let root = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    set_attr(root.as_fd(), Attr::RDONLY, false)
+}
+
+/// How soon the service is killed when memory ends; what it starts inherits that.
+fn set_oom_score(spec: &Spec) -> Result<()> {
+    let Some(score) = spec.process().as_ref().and_then(|process| process.oom_score_adj()) else { return Ok(()) };
+    match fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        // Below what the user's systemd has (proc_pid_oom_score_adj(5)); install has warned.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        other => other.context(|| format!("cannot set the OOM score to {score}")),
+    }
 }
 
 fn apply_sysctls(spec: &Spec) -> Result<()> {
@@ -125,58 +155,8 @@ fn apply_sysctls(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// A file of the run-time directory, empty so far, and a detached mount of it.
-struct Identity {
-    name: &'static str,
-    /// Open already, since the container's root may not be able to open it.
-    file: fs::File,
-    tree: OwnedFd,
-}
-
-impl Identity {
-    fn prepare(setup: &Setup, name: &'static str) -> Result<Self> {
-        let path = setup.run_dir.join(name);
-        let what = || format!("cannot prepare `{}`", path.display());
-        let file = fs::File::create(&path).context(what)?;
-        let tree = clone_tree(&path, false).context(what)?;
-        set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC), false).context(what)?;
-        Ok(Identity { name, file, tree })
-    }
-}
-
-/// Gives the service's ids names where the image has none: programs such as initdb look themselves up.
-fn add_identity(setup: &Setup, names: [Identity; 2]) -> Result<()> {
-    let Some(process) = setup.spec.process() else { return Ok(()) };
-    let (uid, gid) = (process.user().uid(), process.user().gid());
-    let home = setup.program.env.get("HOME").map_or_else(|| OsString::from("/"), Clone::clone);
-    let user = format!("steading:x:{uid}:{gid}::{}:/bin/sh\n", home.to_string_lossy().replace([':', '\n'], "_"));
-    for (mut identity, (id, line)) in names.into_iter().zip([(uid, user), (gid, format!("steading:x:{gid}:\n"))]) {
-        let path = Path::new("/etc").join(identity.name);
-        let mut text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error).context(|| format!("cannot read `{}` of the image", path.display())),
-        };
-        if has_id(&text, id) {
-            continue;
-        }
-        if text.last().is_some_and(|byte| *byte != b'\n') {
-            text.push(b'\n');
-        }
-        text.extend_from_slice(line.as_bytes());
-        let what = || format!("cannot provide `{}`", path.display());
-        std::io::Write::write_all(&mut identity.file, &text).context(what)?;
-        make_target(&path, true)?;
-        attach(identity.tree.as_fd(), &path).context(what)?;
-    }
-    Ok(())
-}
-
-/// Whether a passwd(5) or group(5) file names `id` (third field in both).
-fn has_id(text: &[u8], id: u32) -> bool {
-    let wanted = id.to_string();
-    text.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b':').nth(2) == Some(wanted.as_bytes()))
-}
+/// Of linux/capability.h.
+const CAP_KILL: u8 = 5;
 
 /// Becomes a small pid 1: starts the service as its child, passes signals on, reaps orphans, ends as the service ended.
 fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
@@ -189,15 +169,24 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
         1
     })
     .context(|| "cannot start the service below its reaper")?;
-    crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
-    crate::sys::caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+    // The service may run as somebody else by now, whom its signals must reach.
+    let kept = if setup.ids == IdKind::User { Set::EMPTY } else { Set::EMPTY.with(CAP_KILL) };
+    let (uid, gid) = setup.program.user;
+    switch(uid, gid, &[]).context(|| format!("cannot become the user {uid} with the group {gid}"))?;
+    caps::keep(kept).context(|| "cannot give up capabilities")?;
+    caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
     // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
     nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)
         .context(|| "cannot close stdin")?;
     process::close_from(3).context(|| "cannot close descriptors")?;
+    // Whoever joins the container does so by its first process.
+    caps::show_to_others().context(|| "cannot be joined")?;
+    // Not sigwait(3), which unblocks what it waits for: the supervisor would see signals that nobody takes.
+    let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC).context(|| "cannot wait for signals")?;
     loop {
-        match all.wait() {
-            Ok(Signal::SIGCHLD) => {
+        let signal = signals.read_signal().ok().flatten().and_then(|info| i32::try_from(info.ssi_signo).ok());
+        match signal.map(Signal::try_from) {
+            Some(Ok(Signal::SIGCHLD)) => {
                 while let Ok(status) = waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
                     match status {
                         WaitStatus::StillAlive => break,
@@ -208,20 +197,8 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
                     }
                 }
             }
-            Ok(signal) => drop(kill(service, signal)),
-            Err(_) => {}
+            Some(Ok(signal)) => drop(kill(service, signal)),
+            _ => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_found_only_in_the_third_field() {
-        let text = b"root:x:0:0:root:/root:/bin/sh\npostgres:x:999:998::/:/bin/sh\nbroken\n";
-        assert!(has_id(text, 999) && has_id(text, 0));
-        assert!(!has_id(text, 998) && !has_id(text, 99));
     }
 }

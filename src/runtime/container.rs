@@ -1,6 +1,7 @@
 //! Starting a container: fork a joiner, which enters U0 and clones the service's process as our own child.
 
 use super::child::{self, Setup};
+use super::clock;
 use super::ids;
 use super::message::{self, Message, send_failure, send_pid};
 use crate::error::{Context, Error, Result};
@@ -22,7 +23,7 @@ pub(super) struct Started {
     pub listener: OwnedFd,
 }
 
-/// Namespaces of every container: all but that of time.
+/// Namespaces of every container: all but that of time, which some have (`clock.rs`).
 pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWNS)
     .union(CloneFlags::CLONE_NEWPID)
@@ -85,10 +86,17 @@ fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_write
 
 /// The joiner, inside U0 as its root: makes the service's process and writes its id maps.
 fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> Result<()> {
+    if let Some(group) = &setup.cgroup {
+        // The cgroup namespace begins where its maker is.
+        group.enter()?;
+    }
     setns(&yard.user, CloneFlags::CLONE_NEWUSER).context(|| "cannot enter the yard's user namespace")?;
     setns(&yard.mount, CloneFlags::CLONE_NEWNS).context(|| "cannot enter the yard's mount namespace")?;
     let maps = ids::nested(&setup.spec)?;
     ids::own(setup, &maps)?;
+    if clock::is_asked(&setup.spec) {
+        clock::for_children()?;
+    }
     let mut for_child = Some((go, go_writer));
     let pid = process::clone_sibling(NAMESPACES, || match for_child.take() {
         Some((go, writer)) => {

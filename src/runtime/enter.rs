@@ -1,13 +1,15 @@
 //! Joining a running container: `steading exec`, `steading shell`, and probes.
 
+use super::clock::NEWTIME;
 use super::container::NAMESPACES;
 use super::launch::Program;
+use super::privileges::Privileges;
 use super::record;
 use crate::error::{Context, Error, Result};
 use crate::resolve::{Plan, ServiceName};
 use crate::state::{Paths, Services};
 use crate::sys::process;
-use nix::sched::setns;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -25,11 +27,9 @@ pub struct Command {
     pub cwd: Option<OsString>,
 }
 
-/// The service's program environment with `HOME` filled in.
+/// The service's program environment but for `HOME`, which [`Program`] fills in.
 pub(super) fn environment(plan: &Plan) -> BTreeMap<String, OsString> {
-    let mut env: BTreeMap<String, OsString> = plan.process.env.iter().map(|(key, value)| (key.clone(), value.into())).collect();
-    env.entry("HOME".into()).or_insert_with(|| "/".into());
-    env
+    crate::spec::environment(plan).into_iter().map(|(key, value)| (key, value.into())).collect()
 }
 
 /// The program that `command` becomes beside the service of `plan`.
@@ -37,18 +37,34 @@ pub(super) fn program(plan: &Plan, command: &Command) -> Program {
     let mut env = environment(plan);
     env.extend(command.env.clone());
     let cwd = command.cwd.clone().unwrap_or_else(|| OsString::from(&plan.process.cwd));
-    Program { args: command.args.clone(), env, cwd, user: (plan.process.uid, plan.process.gid) }
+    Program {
+        args: command.args.clone(),
+        env,
+        cwd,
+        user: (plan.process.uid, plan.process.gid),
+        privileges: Privileges::of(&plan.isolation),
+    }
+}
+
+/// The namespaces of a container of `plan`.
+pub(super) fn namespaces(plan: &Plan) -> CloneFlags {
+    // Asked for only where there is one: entering the host's time namespace is not a user's to do.
+    if plan.isolation.time { NAMESPACES.union(NEWTIME) } else { NAMESPACES }
 }
 
 /// Enters the container of the process that `pidfd` names and becomes `program` there, as the service's user and without
 /// capabilities. In a forked child; returns the error of a failure.
-pub(super) fn enter(pidfd: &OwnedFd, program: &Program) -> Error {
+pub(super) fn enter(pidfd: &OwnedFd, program: &Program, namespaces: CloneFlags) -> Error {
     let proof = match process::one_thread() {
         Ok(proof) => proof,
         Err(error) => return Error::failed("cannot enter the container").because(error),
     };
+    // Before anything inside can see us: this program and its descriptors are the host's.
+    if let Err(error) = crate::sys::caps::hide_from_others() {
+        return Error::failed("cannot hide from the container").because(error);
+    }
     // One call for all: the kernel enters the user namespace first and judges the others by the new credentials (setns(2)).
-    if let Err(errno) = setns(pidfd, NAMESPACES) {
+    if let Err(errno) = setns(pidfd, namespaces) {
         return Error::failed("cannot enter the container").because(errno);
     }
     // Entering a pid namespace takes effect for children only.
@@ -107,10 +123,11 @@ pub fn exec(paths: &Paths, name: &ServiceName, command: &Command) -> Result<u8> 
         Error::failed(format!("the service `{name}` is not running")).hint(format!("start it: `steading start {name}`"))
     })?;
     let program = program(&plan, command);
+    let namespaces = namespaces(&plan);
     // ^C is for the program inside; we end when it ends, and tell how.
     let ignored = process::ignore_terminal_signals().context(|| "cannot ignore the terminal's signals")?;
     let child = process::fork(|| {
-        report(&enter(&pidfd, &program));
+        report(&enter(&pidfd, &program, namespaces));
         126
     })
     .context(|| "cannot fork")?;

@@ -93,11 +93,20 @@ pub(super) fn own(setup: &Setup, maps: &IdMaps) -> Result<()> {
             .context(|| format!("cannot open `{}`", parent.display()))?;
     }
     if setup.ids != IdKind::User {
-        let secrets = setup.run_dir.join("secrets");
-        for entry in fs::read_dir(&secrets).into_iter().flatten() {
-            let path = entry.context(|| format!("cannot list `{}`", secrets.display()))?.path();
-            lchown(&path, Some(service.uid), Some(service.gid)).context(|| format!("cannot give away `{}`", path.display()))?;
-        }
+        give_secrets(&setup.run_dir.join("secrets"), uid, service)?;
+    }
+    Ok(())
+}
+
+/// Secrets are for the service's user alone; but official entrypoints that begin as root read them after they became another, whom only
+/// they know: then everybody inside may. (On the host nobody gets to them: the run-time directory is closed.)
+fn give_secrets(secrets: &Path, uid: u32, service: Owner) -> Result<()> {
+    let mode = if uid == 0 { 0o444 } else { 0o400 };
+    for entry in fs::read_dir(secrets).into_iter().flatten() {
+        let path = entry.context(|| format!("cannot list `{}`", secrets.display()))?.path();
+        let what = || format!("cannot give `{}` to the service's user", path.display());
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).context(what)?;
+        lchown(&path, Some(service.uid), Some(service.gid)).context(what)?;
     }
     Ok(())
 }

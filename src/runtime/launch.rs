@@ -1,7 +1,9 @@
 //! The last steps before exec, for the service itself and for what joins it: directory, privileges, descriptors, exec.
 
+use super::identity;
+use super::privileges::Privileges;
 use crate::error::{Context, Error, Result};
-use crate::sys::{caps, process, seccomp};
+use crate::sys::{process, seccomp};
 use nix::errno::Errno;
 use nix::unistd::{chdir, execve};
 use std::collections::BTreeMap;
@@ -17,12 +19,14 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) struct Program {
     /// Program and arguments.
     pub args: Vec<OsString>,
-    /// The whole environment.
+    /// The whole environment; `HOME` is filled in from the container's passwd(5) where it is missing.
     pub env: BTreeMap<String, OsString>,
     /// Working directory.
     pub cwd: OsString,
     /// As which user and group.
     pub user: (u32, u32),
+    /// What it may do.
+    pub privileges: Privileges,
 }
 
 fn c_string(text: &OsStr) -> Result<CString> {
@@ -55,7 +59,8 @@ impl Program {
         let candidates = self.candidates()?;
         let args = self.args.iter().map(|arg| c_string(arg)).collect::<Result<Vec<_>>>()?;
         let mut env = Vec::with_capacity(self.env.len());
-        for (key, value) in &self.env {
+        let home = (!self.env.contains_key("HOME")).then(|| ("HOME".to_owned(), identity::home(nix::unistd::getuid().as_raw())));
+        for (key, value) in self.env.iter().chain(home.iter().map(|(key, value)| (key, value))) {
             let mut line = OsString::from(key);
             line.push("=");
             line.push(value);
@@ -66,8 +71,7 @@ impl Program {
         process::new_session_keyring().map_err(|error| {
             Error::failed("cannot make a session keyring").because(error).hint("a limit of keys? see `kernel.keys.maxkeys`")
         })?;
-        caps::drop_all().context(|| "cannot give up capabilities")?;
-        caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+        self.privileges.apply()?;
         seccomp::deny_terminal_injection().context(|| "cannot install the terminal filter")?;
         process::close_on_exec_from(3).context(|| "cannot mark descriptors close-on-exec")?;
         process::reset_signals().context(|| "cannot reset signals")?;
@@ -106,6 +110,7 @@ mod tests {
             env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]),
             cwd: "/".into(),
             user: (0, 0),
+            privileges: Privileges::default(),
         };
         assert_eq!(program.candidates().unwrap(), [c"/a/postgres".to_owned(), c"/b/c/postgres".to_owned()]);
         let direct = Program { args: vec!["./x".into()], ..program.clone() };

@@ -10,7 +10,7 @@
 //!                                        clone3 of seven namespaces ---> waits
 //!                                        gives files to the service's ids (`ids.rs`), writes uid_map, gid_map
 //!                                        "go" -------------------------> overlay, mounts, pivot, /etc, loopback
-//!   <-- pid                              exits                           no_new_privs, no capabilities, notify filter
+//!   <-- pid                              exits                           limits, no capabilities, no_new_privs, filters
 //!   <---------------------------------------- listener (SCM_RIGHTS) ---  exec of the image's entrypoint
 //!   poll: signals, notifications, probes
 //! ```
@@ -18,16 +18,20 @@
 //! It is the service's parent (`CLONE_PARENT`), so that it gets its exit status, and an ancestor of its user namespace, so
 //! that it may read its memory (notifications) and enter its namespaces (probes) without any privilege on the host.
 
+mod cgroup;
 mod child;
+mod clock;
 mod container;
 mod enter;
 mod etc;
 mod handover;
+mod identity;
 mod ids;
 mod launch;
 mod message;
 mod mounts;
 mod places;
+mod privileges;
 mod record;
 mod signals;
 mod sockets;
@@ -35,4 +39,5 @@ mod supervise;
 
 pub use enter::{Command, exec};
 pub use etc::run_dir;
+pub use mounts::masks_of_host;
 pub use supervise::supervise;

@@ -5,7 +5,8 @@ use super::container::{self, Started};
 use super::enter::{self, Command};
 use super::handover::Handover;
 use super::launch::Program;
-use super::{etc, record, signals, sockets};
+use super::privileges::Privileges;
+use super::{cgroup, etc, record, signals, sockets};
 use crate::error::{Context, Error, Result};
 use crate::ready::{Step, Tracker};
 use crate::resolve::{IdKind, Plan, Probe, ServiceName};
@@ -98,8 +99,10 @@ fn start(
             env: enter::environment(plan),
             cwd: (&plan.process.cwd).into(),
             user: (plan.process.uid, plan.process.gid),
+            privileges: Privileges::of(&plan.isolation),
         },
         init: plan.process.init,
+        cgroup: if plan.isolation.cgroup_writable { Some(cgroup::divide()?) } else { None },
         driver: Box::new(Hybrid),
     };
     let started = container::start(&setup, &joined)?;
@@ -258,6 +261,7 @@ impl<'a> Supervisor<'a> {
         };
         let command = Command { args: command.iter().map(Into::into).collect(), ..Command::default() };
         let program = enter::program(self.plan, &command);
+        let namespaces = enter::namespaces(self.plan);
         let pid = process::fork(|| {
             // What a probe says is not what the service says: only its exit code counts.
             let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
@@ -266,7 +270,7 @@ impl<'a> Supervisor<'a> {
                 let _ = nix::unistd::dup2_stdout(&null);
                 let _ = nix::unistd::dup2_stderr(&null);
             }
-            drop(enter::enter(&self.pidfd, &program));
+            drop(enter::enter(&self.pidfd, &program, namespaces));
             126
         })
         .context(|| "cannot fork for a probe")?;

@@ -2,7 +2,7 @@
 
 use super::transaction::Transaction;
 use super::units::UserUnits;
-use super::{Context, context, control, ids, ports, pull, remove};
+use super::{Context, context, control, ids, limits, ports, pull, remove};
 use crate::catalog::Catalog;
 use crate::error::{Context as _, Error, Result};
 use crate::image::{ImageConfig, Platform};
@@ -153,6 +153,9 @@ impl Work {
         ids::check(&plan)?;
         check_volumes(&plan)?;
         ports::check(&plan, &services)?;
+        if let Some(units) = &self.units {
+            limits::warn(context, &plan, &units.manager).await?;
+        }
         let store = pull::open_store(context, &image)?;
         pull::pull(context, &client, &store, &image).await?;
         self.apply(context, &plan, &store).await?;
@@ -194,6 +197,7 @@ impl Work {
             root: &directory.path().join("upper/root"),
             data: &directory.path().join("data"),
             runtime: &runtime::run_dir(&context.paths, &plan.name),
+            masked: &runtime::masks_of_host(),
         };
         let runtime_spec = spec::runtime_spec(plan, &facts)?;
         let runtime_spec = serde_json::to_vec_pretty(&runtime_spec).context(|| "cannot write the runtime spec")?;

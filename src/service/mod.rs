@@ -21,6 +21,7 @@ mod images;
 mod install;
 mod interrupt;
 mod journal;
+mod limits;
 mod ports;
 mod pull;
 mod remove;

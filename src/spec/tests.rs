@@ -55,7 +55,7 @@ fn plan() -> Plan {
 
 fn host() -> HostFacts<'static> {
     static IDS: std::sync::LazyLock<IdMaps> = std::sync::LazyLock::new(|| crate::idmap::user((999, 998), (1000, 1001)));
-    HostFacts { ids: &IDS, root: Path::new("/r"), data: Path::new("/d"), runtime: Path::new("/run/x") }
+    HostFacts { ids: &IDS, root: Path::new("/r"), data: Path::new("/d"), runtime: Path::new("/run/x"), masked: &[] }
 }
 
 #[test]

@@ -17,4 +17,4 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use render::{Marker, SLICE, UnitFile, Units, YARD, is_ours, marker, render};
+pub use render::{Marker, SLICE, UnitFile, Units, YARD, is_ours, marker, render, unenforced};

@@ -262,29 +262,68 @@ fn a_helper_that_refuses(machine: &Machine) {
     gone(&user);
 }
 
+const DROPPING: &str = r#"uid = 0
+entrypoint = ["sh", "-c", '''
+chown 33:33 /data && exec setpriv --reuid 33 --regid 33 --clear-groups sh -c "
+  ( id -u; id -G; grep -E '^(Uid|CapEff|CapBnd)' /proc/self/status ) > /data/new; mv /data/new /data/who
+  trap 'exit 0' TERM; while :; do sleep 1; done"
+''']"#;
+
 /// Entrypoints that begin as root and become another user, as official images do.
 fn entrypoint_as_root(machine: &Machine) {
     let user = machine.user(true);
     let first = range(&user);
-    for (kind, extra) in [("range", ""), ("private", "extra-ids = [999]")] {
-        recipe(
-            &user,
-            "drops",
-            "uid = 0\nentrypoint = [\"sh\", \"-c\", \"chown 33:33 /data && exec setpriv --reuid 33 --regid 33 --clear-groups sh -c 'id -u > /data/who; trap \\\"exit 0\\\" TERM; while :; do sleep 1; done'\"]",
-            &format!(
-                "ids = \"{kind}\"\ncapabilities = [\"CHOWN\", \"DAC_OVERRIDE\", \"FOWNER\", \"SETUID\", \"SETGID\"]\n{}",
-                extra.replace("999", "33")
-            ),
-        );
+    let capabilities = "capabilities = [\"CHOWN\", \"DAC_OVERRIDE\", \"FOWNER\", \"SETUID\", \"SETGID\"]";
+    for (kind, run, extra) in [("range", "", ""), ("range", "init = true", ""), ("private", "", "extra-ids = [33]")] {
+        recipe(&user, "drops", &format!("{DROPPING}\n{run}"), &format!("ids = \"{kind}\"\n{capabilities}\n{extra}"));
         user.steading(&["install", "drops"]).ok();
         let name = "drops@1";
-        let wait = "for i in $(seq 100); do [ -s /data/who ] && break; sleep 0.05; done; cat /data/who; stat -c %u /data; grep -E '^(Uid|CapEff)' /proc/1/status | tr -s '\\t' ' '";
-        assert_eq!(inside(&user, name, wait).ok(), "33\n33\nUid: 33 33 33 33\nCapEff: 0000000000000000");
+        let wait =
+            "for i in $(seq 100); do [ -s /data/who ] && break; sleep 0.05; done; tr -s '\\t' ' ' < /data/who; stat -c %u /data";
+        assert_eq!(
+            inside(&user, name, wait).ok(),
+            "33\n33\nUid: 33 33 33 33\nCapEff: 0000000000000000\nCapBnd: 00000000000000cb\n33"
+        );
         let owner = owners(&user, "drops@1/data/data/who");
         let id: u32 = owner.split(':').next().expect("an id").parse().expect("a number");
         assert!((first..first + 65_536).contains(&id), "{owner}");
+        // The reaper reaches a service that is somebody else than itself.
+        let begin = std::time::Instant::now();
+        user.steading(&["stop", name]).ok();
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
+        let result = user.sh(&format!("systemctl --user show -P Result {name}")).ok();
+        assert_eq!(result, "success", "{kind} {run}");
         user.steading(&["remove", "--purge", name]).ok();
     }
+    gone(&user);
+}
+
+/// The official way of a whole database: root makes directories, gives them away, and runs itself again as `postgres`.
+fn postgres_as_root(machine: &Machine) {
+    let user = machine.user(true);
+    let text = include_str!("../../catalog/postgres.toml");
+    let changed = text
+        .replace("name = \"postgres\"\ntitle", "name = \"rootgres\"\ntitle")
+        .replace("uid = 999\ngid = 999", "uid = 0\ngid = 0");
+    let changed = changed.replace("aliases = [\"postgresql\", \"pg\"]\n", "");
+    assert!(changed.contains("rootgres") && changed.contains("uid = 0"), "the recipe has changed");
+    let isolation = "[isolation]\nids = \"range\"\ncapabilities = [\"CHOWN\", \"DAC_OVERRIDE\", \"FOWNER\", \"SETUID\", \"SETGID\"]\n\n[ready]";
+    let changed = changed.replacen("[ready]", isolation, 1);
+    user.sh(&format!(
+        "mkdir -p ~/.config/steading/catalog && cat > ~/.config/steading/catalog/rootgres.toml <<'END'\n{changed}\nEND"
+    ))
+    .ok();
+    let name = "rootgres@14";
+    user.steading(&["install", name, "--port", &format!("db={}", user.free_port())]).ok();
+    let sql = |query: &str| user.sh(&format!("psql \"$(steading url {name})\" -At -c \"{query}\"")).ok();
+    sql("create table t (x int); insert into t select generate_series(1, 1000)");
+    user.steading(&["restart", name]).ok();
+    assert_eq!(sql("select count(*) from t"), "1000");
+    assert_eq!(
+        owners(&user, &format!("{name}/data/data/PG_VERSION")).split(':').next(),
+        Some((range(&user) + 998).to_string().as_str())
+    );
+    user.steading(&["remove", "--purge", name]).ok();
     gone(&user);
 }
 
@@ -337,4 +376,9 @@ fn an_entrypoint_as_root_on_trixie() {
 #[test]
 fn an_entrypoint_as_root_on_bookworm() {
     on("bookworm", entrypoint_as_root);
+}
+
+#[test]
+fn a_database_that_starts_as_root_on_trixie() {
+    on("trixie", postgres_as_root);
 }
