@@ -129,7 +129,15 @@ fn set_oom_score(spec: &Spec) -> Result<()> {
 fn apply_sysctls(spec: &Spec) -> Result<()> {
     for (key, value) in spec.linux().iter().filter_map(|linux| linux.sysctl().as_ref()).flatten() {
         let path = Path::new("/proc/sys").join(key.replace('.', "/"));
-        fs::write(&path, value).context(|| format!("cannot set `{key}` to `{value}`"))?;
+        fs::write(&path, value).map_err(|error| {
+            let denied = error.kind() == std::io::ErrorKind::PermissionDenied && !key.starts_with("net.");
+            let error = Error::failed(format!("cannot set `{key}` to `{value}`")).because(error);
+            match denied {
+                // ipc_permissions() of ipc/ipc_sysctl.c goes by the id, not by capabilities.
+                true => error.hint("the kernel (6.1 or later) lets only the id 0 of a container set it: the recipe needs uid 0, or ids that have it"),
+                false => error,
+            }
+        })?;
     }
     Ok(())
 }
@@ -145,7 +153,8 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
         1
     })
     .context(|| "cannot start the service below its reaper")?;
-    crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
+    // This is the host's program: the service is not to look into it.
+    crate::sys::caps::stand_apart(setup.program.privileges.capabilities()).context(|| "cannot give up capabilities")?;
     crate::sys::caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
     // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
     nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)

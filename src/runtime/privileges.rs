@@ -23,6 +23,11 @@ impl Privileges {
         Privileges { capabilities, limits }
     }
 
+    /// The capabilities.
+    pub(super) fn capabilities(&self) -> Set {
+        self.capabilities
+    }
+
     /// Takes on these limits and gives up all other capabilities, for good.
     pub(super) fn apply(&self) -> Result<()> {
         for (name, limit) in &self.limits {

@@ -6,7 +6,10 @@
 mod support;
 
 mod bad_days;
+mod crosscheck;
 mod first_light;
 mod handover;
 mod hostile_image;
+mod isolation;
 mod privacy;
+mod recipes;
