@@ -1,6 +1,7 @@
 //! What a service sees and may do, looked at from inside: each line of the default isolation, and what each loosening opens.
 
-use crate::recipes::{inside, write};
+use crate::recipes::{inside, write, write_of};
+use crate::registry::Registry;
 use crate::support;
 use serde_json::Value;
 
@@ -289,4 +290,47 @@ fn limits_are_properties_of_the_unit_and_those_without_a_controller_are_warned_o
     let said = user.steading(&["install", "proud"]);
     assert!(said.code == 0 && said.err.contains("OOMScoreAdjust=0 will not be set"), "{said:?}");
     user.steading(&["remove", "--purge", "proud@1"]).ok();
+}
+
+/// A layer with two copies of busybox: one has the file capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN, the other belongs to root and
+/// is set-user-id and set-group-id.
+fn privileged_layer(busybox: &[u8]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    // struct vfs_cap_data of linux/capability.h: revision 2 with the effective bit, permitted 12 and 21, inheritable none.
+    let words: [u32; 5] = [0x0200_0001, 1 << 12 | 1 << 21, 0, 0, 0];
+    let capability: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    tar.append_pax_extensions([("SCHILY.xattr.security.capability", capability.as_slice())]).unwrap();
+    for (name, mode) in [("capable/busybox", 0o755), ("set-id/busybox", 0o6755)] {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(mode);
+        header.set_size(busybox.len() as u64);
+        tar.append_data(&mut header, name, busybox).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn privileges_of_files_are_harmless_and_no_obstacle() {
+    let Some(machine) = support::machine() else { return };
+    let user = machine.user(false);
+    let layer = privileged_layer(&Registry::busybox(&machine));
+    let registry = Registry::serve(&user, 5057, "privileged", &layer);
+    let status = "busybox grep -E '^(Uid|Gid|CapInh|CapPrm|CapEff|CapBnd|CapAmb):' /proc/self/status";
+    for (name, isolation) in [("bare", ""), ("holder", "[isolation]\ncapabilities = [\"NET_ADMIN\"]")] {
+        write_of(&user, name, "127.0.0.1:5057/privileged", "1", IDLE, isolation);
+        user.steading(&["install", name]).ok();
+        let own = inside(&user, name, &format!("/bin/{status}")).ok();
+        assert!(
+            own.contains("4321")
+                && own.contains(if name == "bare" { "CapEff:\t0000000000000000" } else { "CapEff:\t0000000000001000" }),
+            "{own}"
+        );
+        // The files are what they are in the image; exec neither heeds nor refuses them (services.md, rule 5).
+        assert_eq!(inside(&user, name, "stat -c %a /set-id/busybox").ok(), "6755");
+        for file in ["/capable", "/set-id"] {
+            assert_eq!(inside(&user, name, &format!("{file}/{status}")).ok(), own, "{name} {file}");
+        }
+        user.steading(&["remove", "--purge", &format!("{name}@1")]).ok();
+    }
+    drop(registry);
 }

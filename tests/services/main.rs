@@ -13,3 +13,4 @@ mod hostile_image;
 mod isolation;
 mod privacy;
 mod recipes;
+mod registry;
