@@ -1,6 +1,7 @@
 //! The service's own process from clone3 to exec: inside its seven namespaces, with all capabilities over them at first.
 
 use super::cgroup::Group;
+use super::clock;
 use super::handover;
 use super::identity::{self, Identity};
 use super::launch::Program;
@@ -75,8 +76,11 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
 }
 
 fn set_up(setup: &Setup) -> Result<()> {
-    // Before the next line, which gives our files in /proc to root.
+    // Both before our files in /proc become root's.
     set_oom_score(&setup.spec)?;
+    if clock::is_asked(&setup.spec) {
+        clock::begin_anew()?;
+    }
     crate::sys::caps::hide_from_others().context(|| "cannot hide from other processes")?;
     // A session of its own: the terminal of whoever runs systemd is none of its business.
     setsid().context(|| "cannot start a session")?;
@@ -153,9 +157,10 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
         1
     })
     .context(|| "cannot start the service below its reaper")?;
-    // This is the host's program: the service is not to look into it.
-    crate::sys::caps::stand_apart(setup.program.privileges.capabilities()).context(|| "cannot give up capabilities")?;
     crate::sys::caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+    setup.program.policy.install()?;
+    // This is the host's program: the service is not to look into it, nor to trace it.
+    crate::sys::caps::stand_apart(setup.program.privileges.capabilities()).context(|| "cannot give up capabilities")?;
     // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
     nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)
         .context(|| "cannot close stdin")?;

@@ -15,3 +15,4 @@ pub mod seccomp;
 pub mod socket;
 pub mod space;
 pub mod sync;
+pub mod syscalls;

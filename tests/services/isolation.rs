@@ -177,6 +177,8 @@ fn what_a_recipe_lists_is_kept_and_nothing_else() {
     let rest = "[isolation]\ncapabilities = [\"NET_ADMIN\", \"CHECKPOINT_RESTORE\"]\ndevices = [\"fuse\"]\ntime = true\n\
         sysctls.\"net.core.somaxconn\" = \"77\"\nrlimits = { nofile = [100, 200], core = 0 }";
     for (name, run) in [("user", IDLE), ("root", "uid = 0\nargs = [\"sleep\", \"100000\"]")] {
+        // A probe joins all namespaces too, from a supervisor that holds nothing by then.
+        let rest = format!("[ready]\nprobe = \"exec\"\ncommand = [\"true\"]\n{rest}");
         let more = if name == "root" { "\nsysctls.\"kernel.msgmax\" = \"4096\"" } else { "" };
         write(&user, name, run, &format!("{rest}{more}"));
         user.steading(&["install", name]).ok();

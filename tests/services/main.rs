@@ -14,3 +14,4 @@ mod isolation;
 mod privacy;
 mod recipes;
 mod registry;
+mod seccomp;

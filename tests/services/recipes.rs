@@ -9,9 +9,10 @@ pub fn write(user: &User, name: &str, run: &str, rest: &str) {
 
 /// The same of another image.
 pub fn write_of(user: &User, name: &str, image: &str, tag: &str, run: &str, rest: &str) {
+    let ready = if rest.contains("[ready]") { "" } else { "ready.probe = \"started\"\n" };
     let recipe = format!(
         "recipe = {{ schema = 1, name = \"{name}\", title = \"{name}\", summary = \"of a test\", default-version = \"1\" }}\n\
-         image.reference = \"{image}\"\nready.probe = \"started\"\nversions.1.tag = \"{tag}\"\n\
+         image.reference = \"{image}\"\n{ready}versions.1.tag = \"{tag}\"\n\
          [run]\n{run}\n{rest}\n"
     );
     user.sh(&format!("mkdir -p ~/.config/steading/catalog; cat > ~/.config/steading/catalog/{name}.toml <<'END'\n{recipe}END"))
