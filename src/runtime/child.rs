@@ -1,6 +1,7 @@
 //! The service's own process from clone3 to exec: inside its seven namespaces, with all capabilities over them at first.
 
 use super::cgroup::Group;
+use super::clock;
 use super::handover;
 use super::identity::{self, Identity};
 use super::launch::Program;
@@ -88,8 +89,11 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
 
 /// `image` is given where the yard's own mount of it has the wrong owners.
 fn set_up(setup: &Setup, image: Option<OwnedFd>) -> Result<()> {
-    // Before the next line, which gives our files in /proc to root.
+    // Both before our files in /proc become root's.
     set_oom_score(&setup.spec)?;
+    if clock::is_asked(&setup.spec) {
+        clock::begin_anew()?;
+    }
     caps::hide_from_others().context(|| "cannot hide from other processes")?;
     // A session of its own: the terminal of whoever runs systemd is none of its business.
     setsid().context(|| "cannot start a session")?;
@@ -150,7 +154,15 @@ fn set_oom_score(spec: &Spec) -> Result<()> {
 fn apply_sysctls(spec: &Spec) -> Result<()> {
     for (key, value) in spec.linux().iter().filter_map(|linux| linux.sysctl().as_ref()).flatten() {
         let path = Path::new("/proc/sys").join(key.replace('.', "/"));
-        fs::write(&path, value).context(|| format!("cannot set `{key}` to `{value}`"))?;
+        fs::write(&path, value).map_err(|error| {
+            let denied = error.kind() == std::io::ErrorKind::PermissionDenied && !key.starts_with("net.");
+            let error = Error::failed(format!("cannot set `{key}` to `{value}`")).because(error);
+            match denied {
+                // ipc_permissions() of ipc/ipc_sysctl.c goes by the id, not by capabilities.
+                true => error.hint("the kernel (6.1 or later) lets only the id 0 of a container set it: the recipe needs uid 0, or ids that have it"),
+                false => error,
+            }
+        })?;
     }
     Ok(())
 }
@@ -169,18 +181,18 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
         1
     })
     .context(|| "cannot start the service below its reaper")?;
-    // The service may run as somebody else by now, whom its signals must reach.
-    let kept = if setup.ids == IdKind::User { Set::EMPTY } else { Set::EMPTY.with(CAP_KILL) };
+    caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+    setup.program.policy.install()?;
     let (uid, gid) = setup.program.user;
     switch(uid, gid, &[]).context(|| format!("cannot become the user {uid} with the group {gid}"))?;
-    caps::keep(kept).context(|| "cannot give up capabilities")?;
-    caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+    // The service may become somebody else, whom its signals must reach.
+    let kept = if setup.ids == IdKind::User { Set::EMPTY } else { Set::EMPTY.with(CAP_KILL) };
+    // This is the host's program: the service is not to look into it, nor to trace it.
+    caps::stand_apart(setup.program.privileges.capabilities(), kept).context(|| "cannot give up capabilities")?;
     // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
     nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)
         .context(|| "cannot close stdin")?;
     process::close_from(3).context(|| "cannot close descriptors")?;
-    // Whoever joins the container does so by its first process.
-    caps::show_to_others().context(|| "cannot be joined")?;
     // Not sigwait(3), which unblocks what it waits for: the supervisor would see signals that nobody takes.
     let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC).context(|| "cannot wait for signals")?;
     loop {

@@ -1,7 +1,6 @@
 //! Starting a container: fork a joiner, which enters U0 and clones the service's process as our own child.
 
 use super::child::{self, Setup};
-use super::clock;
 use super::ids;
 use super::message::{self, Message, send_failure, send_pid};
 use crate::error::{Context, Error, Result};
@@ -32,11 +31,11 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWCGROUP);
 
-/// Starts the container and returns once its program was executed.
+/// Starts the container and returns once its program was executed. `meanwhile` is done while others set it up.
 ///
 /// # Errors
-/// What failed in the set-up, as it was told from inside.
-pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
+/// What failed in the set-up, as it was told from inside; that of `meanwhile`.
+pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Result<()>) -> Result<Started> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "cannot make a socket pair")?;
     let (go, go_writer) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
@@ -49,6 +48,7 @@ pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
     })
     .context(|| "cannot fork")?;
     drop(for_joiner);
+    meanwhile()?;
     let mut pid = None;
     let mut listener = None;
     let result = loop {
@@ -94,9 +94,6 @@ fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd
     setns(&yard.mount, CloneFlags::CLONE_NEWNS).context(|| "cannot enter the yard's mount namespace")?;
     let maps = ids::nested(&setup.spec)?;
     ids::own(setup, &maps)?;
-    if clock::is_asked(&setup.spec) {
-        clock::for_children()?;
-    }
     let mut for_child = Some((go, go_writer));
     let pid = process::clone_sibling(NAMESPACES, || match for_child.take() {
         Some((go, writer)) => {

@@ -3,6 +3,7 @@
 use super::clock::NEWTIME;
 use super::container::NAMESPACES;
 use super::launch::Program;
+use super::policy::{Policies, Policy};
 use super::privileges::Privileges;
 use super::record;
 use crate::error::{Context, Error, Result};
@@ -33,17 +34,13 @@ pub(super) fn environment(plan: &Plan) -> BTreeMap<String, OsString> {
 }
 
 /// The program that `command` becomes beside the service of `plan`.
-pub(super) fn program(plan: &Plan, command: &Command) -> Program {
+pub(super) fn program(plan: &Plan, command: &Command, policy: &Policy) -> Program {
     let mut env = environment(plan);
     env.extend(command.env.clone());
     let cwd = command.cwd.clone().unwrap_or_else(|| OsString::from(&plan.process.cwd));
-    Program {
-        args: command.args.clone(),
-        env,
-        cwd,
-        user: (plan.process.uid, plan.process.gid),
-        privileges: Privileges::of(&plan.isolation),
-    }
+    let user = (plan.process.uid, plan.process.gid);
+    let privileges = Privileges::of(&plan.isolation);
+    Program { args: command.args.clone(), env, cwd, user, privileges, policy: policy.clone() }
 }
 
 /// The namespaces of a container of `plan`.
@@ -122,7 +119,10 @@ pub fn exec(paths: &Paths, name: &ServiceName, command: &Command) -> Result<u8> 
     let (_, pidfd) = record::find(&super::run_dir(paths, name))?.ok_or_else(|| {
         Error::failed(format!("the service `{name}` is not running")).hint(format!("start it: `steading start {name}`"))
     })?;
-    let program = program(&plan, command);
+    let service = paths.service(name);
+    let spec_file = service.runtime_spec();
+    let config = std::fs::read(&spec_file).context(|| format!("cannot read `{}`", spec_file.display()))?;
+    let program = program(&plan, command, &Policies::load(&service, &config)?.service);
     let namespaces = namespaces(&plan);
     // ^C is for the program inside; we end when it ends, and tell how.
     let ignored = process::ignore_terminal_signals().context(|| "cannot ignore the terminal's signals")?;

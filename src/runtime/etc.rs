@@ -38,9 +38,15 @@ pub(super) fn write(plan: &Plan, service: &ServiceDir, run_dir: &Path) -> Result
     Ok(())
 }
 
-/// Removes the files of a service that does not run any more.
+/// Removes the files of a service that does not run any more. The directory itself is systemd's (`RuntimeDirectory=`), and lies
+/// outside of what a confined supervisor can write.
 pub(super) fn remove(run_dir: &Path) -> Result<()> {
-    remove_dir(run_dir)
+    match fs::remove_dir_all(run_dir) {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ReadOnlyFilesystem) => {
+            Err(error).context(|| format!("cannot remove `{}`", run_dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn remove_dir(path: &Path) -> Result<()> {

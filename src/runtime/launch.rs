@@ -1,9 +1,10 @@
 //! The last steps before exec, for the service itself and for what joins it: directory, privileges, descriptors, exec.
 
 use super::identity;
+use super::policy::Policy;
 use super::privileges::Privileges;
 use crate::error::{Context, Error, Result};
-use crate::sys::{process, seccomp};
+use crate::sys::{caps, process};
 use nix::errno::Errno;
 use nix::unistd::{chdir, execve};
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub(super) struct Program {
     pub user: (u32, u32),
     /// What it may do.
     pub privileges: Privileges,
+    /// Which system calls it may make.
+    pub policy: Policy,
 }
 
 fn c_string(text: &OsStr) -> Result<CString> {
@@ -71,8 +74,12 @@ impl Program {
         process::new_session_keyring().map_err(|error| {
             Error::failed("cannot make a session keyring").because(error).hint("a limit of keys? see `kernel.keys.maxkeys`")
         })?;
-        self.privileges.apply()?;
-        seccomp::deny_terminal_injection().context(|| "cannot install the terminal filter")?;
+        self.privileges.limit()?;
+        caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+        // Before the capabilities go: with them no program of the container may trace us (ptrace(2)), without them one might,
+        // and so make calls from here that its own filters refuse.
+        self.policy.install()?;
+        self.privileges.keep()?;
         process::close_on_exec_from(3).context(|| "cannot mark descriptors close-on-exec")?;
         process::reset_signals().context(|| "cannot reset signals")?;
         before_exec()?;
@@ -111,6 +118,7 @@ mod tests {
             cwd: "/".into(),
             user: (0, 0),
             privileges: Privileges::default(),
+            policy: crate::runtime::Policies::of(&Default::default()).unwrap().service,
         };
         assert_eq!(program.candidates().unwrap(), [c"/a/postgres".to_owned(), c"/b/c/postgres".to_owned()]);
         let direct = Program { args: vec!["./x".into()], ..program.clone() };

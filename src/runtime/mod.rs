@@ -10,7 +10,7 @@
 //!                                        clone3 of seven namespaces ---> waits
 //!                                        gives files to the service's ids (`ids.rs`), writes uid_map, gid_map
 //!                                        "go" -------------------------> overlay, mounts, pivot, /etc, loopback
-//!   <-- pid                              exits                           limits, no capabilities, no_new_privs, filters
+//!   <-- pid                              exits                           limits, no_new_privs, policy, capabilities, notify filter
 //!   <---------------------------------------- listener (SCM_RIGHTS) ---  exec of the image's entrypoint
 //!   poll: signals, notifications, probes
 //! ```
@@ -21,16 +21,20 @@
 mod cgroup;
 mod child;
 mod clock;
+mod compile;
+mod condense;
 mod container;
 mod enter;
 mod etc;
 mod handover;
+mod harden;
 mod identity;
 mod ids;
 mod launch;
 mod message;
 mod mounts;
 mod places;
+mod policy;
 mod privileges;
 mod record;
 mod signals;
@@ -40,4 +44,5 @@ mod supervise;
 pub use enter::{Command, exec};
 pub use etc::run_dir;
 pub use mounts::masks_of_host;
+pub use policy::{Policies, Policy};
 pub use supervise::supervise;

@@ -163,7 +163,8 @@ impl Prepare {
             let what = || format!("cannot mask `{}`", path.display());
             let Ok(metadata) = fs::symlink_metadata(path) else { continue };
             let cover = match empty {
-                _ if !metadata.is_dir() => clone_tree(Path::new("/dev/null"), false),
+                _ if !metadata.is_dir() => clone_tree(Path::new("/dev/null"), false)
+                    .and_then(|null| set_attr(null.as_fd(), Attr::RDONLY, false).map(|()| null)),
                 Some(mounted) => clone_tree(mounted, false),
                 None => {
                     empty = Some(path);

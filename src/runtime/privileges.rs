@@ -1,6 +1,6 @@
 //! What a process of a container may do: capabilities kept, resource limits. The same for the service and for what joins it.
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::recipe::CAPABILITIES;
 use crate::resolve::{Isolation, Rlimit};
 use crate::sys::caps::{self, Set};
@@ -23,19 +23,25 @@ impl Privileges {
         Privileges { capabilities, limits }
     }
 
-    /// Takes on these limits and gives up all other capabilities, for good.
-    pub(super) fn apply(&self) -> Result<()> {
-        for (name, limit) in &self.limits {
-            set_limit(name, limit)?;
-        }
+    /// The capabilities.
+    pub(super) fn capabilities(&self) -> Set {
+        self.capabilities
+    }
+
+    /// Takes on the limits.
+    pub(super) fn limit(&self) -> Result<()> {
+        self.limits.iter().try_for_each(|(name, limit)| set_limit(name, limit))
+    }
+
+    /// Gives up all other capabilities, for good.
+    pub(super) fn keep(&self) -> Result<()> {
         caps::keep(self.capabilities).map_err(|error| {
             let hint = match error.raw_os_error() {
                 Some(libc::EINVAL) => "this kernel does not know a capability that the recipe asks for",
                 _ => "see `steading doctor`",
             };
             Error::failed("cannot give up capabilities").because(error).hint(hint)
-        })?;
-        caps::no_new_privileges().context(|| "cannot set no_new_privs")
+        })
     }
 }
 

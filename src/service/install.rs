@@ -199,12 +199,14 @@ impl Work {
             runtime: &runtime::run_dir(&context.paths, &plan.name),
             masked: &runtime::masks_of_host(),
         };
-        let runtime_spec = spec::runtime_spec(plan, &facts)?;
-        let runtime_spec = serde_json::to_vec_pretty(&runtime_spec).context(|| "cannot write the runtime spec")?;
+        let described = spec::runtime_spec(plan, &facts)?;
+        let runtime_spec = serde_json::to_vec_pretty(&described).context(|| "cannot write the runtime spec")?;
+        let policies = runtime::Policies::of(&described)?.file(&runtime_spec);
         let text = plan_text(plan)?;
         let files = [
             ("plan.toml", text.as_bytes()),
             ("config.json", runtime_spec.as_slice()),
+            ("seccomp.bpf", policies.as_slice()),
             (rendered.service.name.as_str(), rendered.service.text.as_bytes()),
         ];
         // The run lane makes `upper` at the first start; all generations are this install's, since `remove` leaves none.

@@ -4,10 +4,12 @@
 //! system, which the yard and the overlay provide.
 
 mod mounts;
+pub mod seccomp;
 
 use crate::error::{Context, Error, Result};
 use crate::idmap::{IdMap, IdMaps, IdRange};
 use crate::resolve::{Isolation, Plan};
+use crate::sys::syscalls::Arch;
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType,
     LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, PosixRlimit,
@@ -169,6 +171,7 @@ pub fn runtime_spec(plan: &Plan, host: &HostFacts<'_>) -> Result<Spec> {
         .rootfs_propagation("private")
         .masked_paths(masked.collect::<Vec<_>>())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
+        .seccomp(seccomp::policy(Arch::NATIVE, &plan.isolation.capabilities, &plan.isolation.syscalls)?)
         .build()
         .context(|| "cannot make the Linux part")?;
     if !isolation.devices.is_empty() {

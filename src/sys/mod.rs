@@ -16,3 +16,4 @@ pub mod seccomp;
 pub mod socket;
 pub mod space;
 pub mod sync;
+pub mod syscalls;

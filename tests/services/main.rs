@@ -6,8 +6,13 @@
 mod support;
 
 mod bad_days;
+mod crosscheck;
 mod first_light;
 mod handover;
 mod hostile_image;
 mod idmap;
+mod isolation;
 mod privacy;
+mod recipes;
+mod registry;
+mod seccomp;
