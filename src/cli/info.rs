@@ -73,7 +73,7 @@ pub(super) fn departure_lines(isolation: &Isolation) -> Vec<(&'static str, Strin
     let line = |key: &'static str| move |it: Departure| (key, format!("{}: {}", it.part, it.value));
     let mut lines: Vec<_> = isolation.loosened().into_iter().map(line("loosens")).collect();
     if lines.is_empty() {
-        lines.push(("isolation", "nothing is loosened".to_owned()));
+        lines.push(("loosens", "nothing of the default isolation".to_owned()));
     }
     lines.extend(isolation.tightened().into_iter().map(line("tightens")));
     lines

@@ -101,9 +101,7 @@ fn text(status: &service::Status) -> String {
     for port in &status.ports {
         lines.push(("port", format!("{} -> {} ({})", port.host, port.container, port.name)));
     }
-    if !status.isolation.is_default() {
-        lines.extend(departure_lines(&status.isolation));
-    }
+    lines.extend(departure_lines(&status.isolation));
     if let Some(url) = &status.url {
         lines.push(("url", format!("{url}  (with password: steading url {})", status.name)));
     }

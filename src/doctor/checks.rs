@@ -1,6 +1,7 @@
 //! The table of checks. Each is a pure function of [`Facts`].
 
 use super::facts::{Facts, RuntimeDir};
+use super::ids;
 use super::probe::{Outcome, Probe};
 use super::report::Finding;
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "linger", run: linger },
     Check { name: "cgroup", run: cgroup },
     Check { name: "controllers", run: controllers },
-    Check { name: "subordinate-ids", run: subordinate_ids },
+    Check { name: "subordinate-ids", run: ids::check },
     Check { name: "store-space", run: store_space },
 ];
 
@@ -52,7 +53,7 @@ fn kernel(facts: &Facts) -> Finding {
     }
 }
 
-fn version_of(release: &str) -> Option<(u32, u32)> {
+pub(super) fn version_of(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
@@ -228,13 +229,6 @@ fn controllers(facts: &Facts) -> Finding {
             "delegate them, as root: in /etc/systemd/system/user@.service.d/delegate.conf the lines [Service] and \
              Delegate=cpu cpuset io memory pids, then `systemctl daemon-reload` and a new login (or a reboot)",
         )
-}
-
-fn subordinate_ids(facts: &Facts) -> Finding {
-    match facts.subordinate_ids {
-        0 => Finding::ok("none, and none are needed"),
-        count => Finding::ok(format!("{count}, though none are needed")),
-    }
 }
 
 fn store_space(facts: &Facts) -> Finding {

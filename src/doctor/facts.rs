@@ -1,5 +1,6 @@
 //! What is so on this host, gathered once.
 
+use super::ids::IdFacts;
 use super::probe::{Outcome, Probe};
 use crate::error::Error;
 use crate::state::{Paths, Services};
@@ -49,10 +50,10 @@ pub struct Facts {
     pub unified: bool,
     /// Controllers that the user's manager may use.
     pub controllers: Option<Vec<String>>,
+    /// Subordinate ids.
+    pub ids: IdFacts,
     /// Controllers that limits of installed services need.
     pub needed_controllers: BTreeSet<&'static str>,
-    /// How many subordinate user ids /etc/subuid gives the user.
-    pub subordinate_ids: u64,
     /// The store, and the bytes free there.
     pub store: Option<(PathBuf, Result<u64, String>)>,
 }
@@ -135,8 +136,8 @@ impl Facts {
             linger: systemd::lingering(uid.as_raw()).await,
             unified,
             controllers,
+            ids: IdFacts::gather(&user),
             needed_controllers: paths.map(needed_controllers).unwrap_or_default(),
-            subordinate_ids: fs::read_to_string("/etc/subuid").map_or(0, |text| subordinate_ids(&text, &user, uid.as_raw())),
             store: paths.map(|paths| {
                 let store = paths.store();
                 let free = space::at(&store).map(|space| space.available).map_err(|error| error.to_string());
@@ -176,18 +177,6 @@ pub(super) fn runtime_dir(told: Option<PathBuf>, uid: u32) -> RuntimeDir {
         Ok(_) => return RuntimeDir::Good(path),
     };
     RuntimeDir::Bad(path, why)
-}
-
-/// The ids that lines `NAME:FIRST:COUNT` of subuid(5) give a user, by name or number.
-pub(super) fn subordinate_ids(text: &str, user: &str, uid: u32) -> u64 {
-    let number = uid.to_string();
-    let counts = text.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let owner = fields.next()?;
-        let count = fields.nth(1)?.trim().parse::<u64>().ok()?;
-        (owner == user || owner == number).then_some(count)
-    });
-    counts.fold(0, u64::saturating_add)
 }
 
 fn start(probe: Probe) -> io::Result<Child> {

@@ -1,17 +1,23 @@
 //! The service's own process from clone3 to exec: inside its seven namespaces, with all capabilities over them at first.
 
 use super::cgroup::Group;
+use super::clock;
 use super::handover;
 use super::identity::{self, Identity};
 use super::launch::Program;
 use super::message::{send_failure, send_listener, send_terminal};
 use super::mounts::Prepare;
+use super::places::Places;
 use super::reaper;
 use super::terminal;
 use crate::error::{Context, Error, Result};
-use crate::rootfs::{Driver, Layers};
+use crate::resolve::IdKind;
+use crate::rootfs::Driver;
+use crate::sys::caps::{self, Set};
+use crate::sys::identity::switch;
 use crate::sys::mount::{Attr, set_attr};
 use crate::sys::process;
+use crate::sys::socket::recv_fds;
 use crate::sys::terminal::open_pair;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -22,7 +28,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::{pivot_root, setsid};
 use oci_spec::runtime::Spec;
 use std::fs;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +46,10 @@ pub(super) struct Setup {
     pub target: PathBuf,
     /// Directory of the run-time files.
     pub run_dir: PathBuf,
+    /// Volumes whose owner is our matter.
+    pub volumes: Vec<PathBuf>,
+    /// Which ids the container has.
+    pub ids: IdKind,
     /// What runs.
     pub program: Program,
     /// What the service gets when the supervisor dies, where systemd may not kill it.
@@ -91,12 +100,10 @@ impl Foreground {
 /// Waits for the id maps, sets the container up and becomes the service. Returns the exit code of a failure.
 /// `link` is the reaper's, where one is wanted.
 pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd, link: Option<&OwnedFd>) -> i32 {
-    let mut byte = [0];
     // End of file: the joiner failed and has told why.
-    if !matches!(fs::File::from(go).read(&mut byte), Ok(1)) {
-        return 1;
-    }
-    let error = match (set_up(setup), link) {
+    let Ok((1, mut fds)) = recv_fds(go.as_fd(), &mut [0]) else { return 1 };
+    drop(go);
+    let error = match (set_up(setup, fds.pop()), link) {
         (Ok(()), Some(link)) => match start_reaper(setup, supervisor, link) {
             Ok(code) => return code,
             Err(error) => error,
@@ -110,6 +117,11 @@ pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd, link: Option
 }
 
 fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
+    let (uid, gid) = setup.program.user;
+    // Capabilities stay for the last steps, which give them up.
+    if let Err(error) = switch(uid, gid, &[]) {
+        return Error::failed(format!("cannot become the user {uid} with the group {gid}")).because(error);
+    }
     if let Some(Err(error)) = setup.foreground.as_ref().map(|foreground| foreground.open_terminal(supervisor)) {
         return error;
     }
@@ -126,34 +138,40 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
     })
 }
 
-fn set_up(setup: &Setup) -> Result<()> {
-    // Before the next line, which gives our files in /proc to root.
+/// `image` is given where the yard's own mount of it has the wrong owners.
+fn set_up(setup: &Setup, image: Option<OwnedFd>) -> Result<()> {
+    // Both before our files in /proc become root's.
     set_oom_score(&setup.spec)?;
-    crate::sys::caps::hide_from_others().context(|| "cannot hide from other processes")?;
+    if clock::is_asked(&setup.spec) {
+        clock::begin_anew()?;
+    }
+    caps::hide_from_others().context(|| "cannot hide from other processes")?;
     // A session of its own: the terminal of whoever runs systemd is none of its business.
     setsid().context(|| "cannot start a session")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context(|| "cannot make the mounts private")?;
-    setup.driver.mount(&Layers {
-        image: &setup.image,
-        upper: &setup.upper,
-        work: &setup.work,
-        target: &setup.target,
-        volatile: setup.foreground.is_some(),
-    })?;
-    let prepared = Prepare::from_spec(&setup.spec)?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let run_dir = open(&setup.run_dir, flags, Mode::empty()).context(|| format!("cannot open `{}`", setup.run_dir.display()))?;
     // While the old tree is in sight: a file of a tree that is gone cannot be cloned.
     let names = [Identity::prepare(&setup.run_dir, "passwd")?, Identity::prepare(&setup.run_dir, "group")?];
+    let places = match &image {
+        Some(tree) => Places::by_descriptor(setup, tree)?,
+        None => Places::by_path(setup),
+    };
+    // What is taken from the host is taken as the user. What is new belongs to the container's root, whom a private map does not
+    // make of the user: nobody else could write there.
+    let prepared = Prepare::from_spec(&setup.spec, || match setup.ids {
+        IdKind::Private => switch(0, 0, &[]).context(|| "cannot become root of the container"),
+        IdKind::User | IdKind::Range => Ok(()),
+    })?;
+    setup.driver.mount(&places.layers())?;
     // pivot_root(2), "pivot_root(".", ".")": the old root comes to lie on top of the new one. It goes at once: `/..` leads into
     // what is mounted on top, and the image's links are not to lead there.
-    std::env::set_current_dir(&setup.target).context(|| format!("cannot enter `{}`", setup.target.display()))?;
+    std::env::set_current_dir(&places.target).context(|| format!("cannot enter `{}`", setup.target.display()))?;
+    drop((places, image));
     pivot_root(".", ".").context(|| "cannot change the root file system")?;
     umount2(".", MntFlags::MNT_DETACH).context(|| "cannot let go of the old root")?;
     std::env::set_current_dir("/").context(|| "cannot enter the new root")?;
     prepared.attach_all()?;
-    identity::add(&setup.spec, &run_dir, &names)?;
+    identity::add(&setup.spec, names)?;
     apply_sysctls(&setup.spec)?;
     prepared.restrict()?;
     crate::sys::net::loopback_up().context(|| "cannot bring the loopback interface up")?;
@@ -187,10 +205,21 @@ fn set_oom_score(spec: &Spec) -> Result<()> {
 fn apply_sysctls(spec: &Spec) -> Result<()> {
     for (key, value) in spec.linux().iter().filter_map(|linux| linux.sysctl().as_ref()).flatten() {
         let path = Path::new("/proc/sys").join(key.replace('.', "/"));
-        fs::write(&path, value).context(|| format!("cannot set `{key}` to `{value}`"))?;
+        fs::write(&path, value).map_err(|error| {
+            let denied = error.kind() == std::io::ErrorKind::PermissionDenied && !key.starts_with("net.");
+            let error = Error::failed(format!("cannot set `{key}` to `{value}`")).because(error);
+            match denied {
+                // ipc_permissions() of ipc/ipc_sysctl.c goes by the id, not by capabilities.
+                true => error.hint("the kernel (6.1 or later) lets only the id 0 of a container set it: the recipe needs uid 0, or ids that have it"),
+                false => error,
+            }
+        })?;
     }
     Ok(())
 }
+
+/// Of linux/capability.h.
+const CAP_KILL: u8 = 5;
 
 /// Becomes a small pid 1 with the service as its child.
 fn start_reaper(setup: &Setup, supervisor: &OwnedFd, link: &OwnedFd) -> Result<i32> {
@@ -201,9 +230,14 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd, link: &OwnedFd) -> Result<i
         1
     })
     .context(|| "cannot start the service below its reaper")?;
-    // The service may trace its reaper, and must not find one there that may do more than itself.
-    setup.program.privileges.apply()?;
-    crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
+    caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+    setup.program.policy.install()?;
+    let (uid, gid) = setup.program.user;
+    switch(uid, gid, &[]).context(|| format!("cannot become the user {uid} with the group {gid}"))?;
+    // The service may become somebody else, whom its signals must reach.
+    let kept = if setup.ids == IdKind::User { Set::EMPTY } else { Set::EMPTY.with(CAP_KILL) };
+    // This is the host's program: the service is not to look into it, nor to trace it.
+    caps::stand_apart(setup.program.privileges.capabilities(), kept).context(|| "cannot give up capabilities")?;
     setup.foreground.as_ref().map_or(Ok(()), Foreground::tie)?;
     if setup.orphaned.is_some() {
         set_pdeathsig(setup.orphaned).context(|| "cannot follow the supervisor's death")?;

@@ -1,20 +1,17 @@
 //! Starting a container: fork a joiner, which enters U0 and clones the service's process as our own child.
 
 use super::child::{self, Setup};
-use super::clock;
+use super::ids;
 use super::message::{self, Message, send_failure, send_pid};
 use crate::error::{Context, Error, Result};
-use crate::idmap::IdRange;
 use crate::sys::process;
+use crate::sys::socket::send_fds;
 use crate::yard::Joined;
-use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::sys::wait::waitpid;
-use nix::unistd::{Pid, pipe2};
-use std::fs;
-use std::io::Write;
+use nix::unistd::Pid;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A service that was executed.
@@ -50,7 +47,8 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
         .context(|| "cannot make a socket pair")?;
     // The one who sends the listener is the service.
     setsockopt(&ours, sockopt::PassCred, &true).context(|| "cannot ask for senders")?;
-    let (go, go_writer) = pipe2(OFlag::O_CLOEXEC).context(|| "cannot make a pipe")?;
+    let (go, go_writer) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .context(|| "cannot make a socket pair")?;
     let (reaper, link) = if setup.init {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .context(|| "cannot make a socket pair")?;
@@ -139,12 +137,10 @@ fn clone_service(
         // The cgroup namespace begins where its maker is.
         group.enter()?;
     }
-    let user = setup.spec.process().as_ref().map(|process| process.user().clone()).unwrap_or_default();
     setns(&yard.user, CloneFlags::CLONE_NEWUSER).context(|| "cannot enter the yard's user namespace")?;
     setns(&yard.mount, CloneFlags::CLONE_NEWNS).context(|| "cannot enter the yard's mount namespace")?;
-    if clock::is_asked(&setup.spec) {
-        clock::for_children()?;
-    }
+    let maps = ids::nested(&setup.spec)?;
+    ids::own(setup, &maps)?;
     let mut for_child = Some((go, go_writer));
     let pid = process::clone_sibling(NAMESPACES, || match for_child.take() {
         Some((go, writer)) => {
@@ -161,12 +157,11 @@ fn clone_service(
         };
         Error::host("cannot make the container's namespaces").because(error).hint(hint)
     })?;
-    let Some((_, mut writer)) = for_child.take().map(|(go, writer)| (go, fs::File::from(writer))) else { return Ok(()) };
+    let Some((_, writer)) = for_child.take() else { return Ok(()) };
     send_pid(supervisor.as_fd(), pid.as_raw()).context(|| "cannot tell the service's process id")?;
-    // U0's id 0 is the user: inside the container the user is the service.
-    for (file, id) in [("uid_map", user.uid()), ("gid_map", user.gid())] {
-        let line = IdRange::single(id, 0).to_string();
-        fs::write(format!("/proc/{pid}/{file}"), line).context(|| format!("cannot write the container's {file}"))?;
-    }
-    writer.write_all(b"g").context(|| "cannot start the container")
+    ids::write(pid, &maps)?;
+    let image = ids::image(setup, pid)?;
+    let fds: Vec<_> = image.iter().map(AsFd::as_fd).collect();
+    send_fds(writer.as_fd(), b"g", &fds).context(|| "cannot start the container")?;
+    Ok(())
 }

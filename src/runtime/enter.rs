@@ -58,7 +58,9 @@ pub(super) fn program(plan: &Plan, command: &Command, policy: &Policy) -> Progra
     let mut env = environment(plan);
     env.extend(command.env.clone());
     let cwd = command.cwd.clone().unwrap_or_else(|| OsString::from(&plan.process.cwd));
-    Program { args: command.args.clone(), env, cwd, privileges: Privileges::of(&plan.isolation, policy) }
+    let user = (plan.process.uid, plan.process.gid);
+    let privileges = Privileges::of(&plan.isolation);
+    Program { args: command.args.clone(), env, cwd, user, privileges, policy: policy.clone() }
 }
 
 /// The namespaces of a container of `plan`.
@@ -96,7 +98,8 @@ fn start(proof: OneThread, program: &Program, who: Option<&Identity>, terminal: 
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "cannot make a socket pair")?;
     let pid = process::fork_with(proof, || {
-        let error = match prepare(who, terminal) {
+        let service = Identity { uid: program.user.0, gid: Some(program.user.1), groups: Vec::new(), home: None };
+        let error = match prepare(who.unwrap_or(&service), terminal) {
             Ok(()) => program.replace_process(|| Ok(())),
             Err(error) => error,
         };
@@ -115,8 +118,8 @@ fn start(proof: OneThread, program: &Program, who: Option<&Identity>, terminal: 
 }
 
 /// The child's own steps before the common ones.
-fn prepare(who: Option<&Identity>, terminal: Option<&OwnedFd>) -> Result<()> {
-    if let Some(Identity { uid, gid: Some(gid), groups, .. }) = who {
+fn prepare(who: &Identity, terminal: Option<&OwnedFd>) -> Result<()> {
+    if let Identity { uid, gid: Some(gid), groups, .. } = who {
         identity::switch(*uid, *gid, groups).context(|| format!("cannot become the user {uid} with the group {gid}"))?;
     }
     // Who gives up waiting for it (a probe's time-out, a killed `steading exec`) ends it too. After the change of ids, which

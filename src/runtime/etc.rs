@@ -33,7 +33,8 @@ pub(super) fn write(plan: &Plan, secret_values: &Path, run_dir: &Path) -> Result
     let secrets = run_dir.join("secrets");
     remove_dir(&secrets)?;
     if !plan.secrets.is_empty() {
-        create_dir_all(&secrets, 0o700)?;
+        // Nobody of the host gets here; of the container those who may read a secret may have other ids than the directory.
+        create_dir_all(&secrets, 0o711)?;
         for secret in &plan.secrets {
             let from = secret_values.join(&secret.name);
             let value = fs::read(&from).context(|| format!("cannot read the secret `{}`", from.display()))?;

@@ -3,8 +3,6 @@
 use super::mounts::make_target;
 use crate::error::{Context, Result};
 use crate::sys::mount::{Attr, attach, clone_tree, set_attr};
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 use oci_spec::runtime::Spec;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -16,6 +14,8 @@ use std::path::Path;
 #[derive(Debug)]
 pub(super) struct Identity {
     name: &'static str,
+    /// Open already: the container's root may be nobody on the host.
+    file: fs::File,
     tree: OwnedFd,
 }
 
@@ -24,20 +24,20 @@ impl Identity {
     pub(super) fn prepare(run_dir: &Path, name: &'static str) -> Result<Self> {
         let path = run_dir.join(name);
         let what = || format!("cannot prepare `{}`", path.display());
-        fs::write(&path, b"").context(what)?;
+        let file = fs::File::create(&path).context(what)?;
         let tree = clone_tree(&path, false).context(what)?;
         set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC), false).context(what)?;
-        Ok(Identity { name, tree })
+        Ok(Identity { name, file, tree })
     }
 }
 
 /// Gives the service's ids names where the image has none: programs such as initdb look themselves up.
-pub(super) fn add(spec: &Spec, run_dir: &OwnedFd, names: &[Identity; 2]) -> Result<()> {
+pub(super) fn add(spec: &Spec, names: [Identity; 2]) -> Result<()> {
     let Some(process) = spec.process() else { return Ok(()) };
     let (uid, gid) = (process.user().uid(), process.user().gid());
     let home = process.env().iter().flatten().find_map(|line| line.strip_prefix("HOME=")).unwrap_or("/");
     let user = format!("steading:x:{uid}:{gid}::{}:/bin/sh\n", home.replace([':', '\n'], "_"));
-    for (identity, (id, line)) in names.iter().zip([(uid, user), (gid, format!("steading:x:{gid}:\n"))]) {
+    for (mut identity, (id, line)) in names.into_iter().zip([(uid, user), (gid, format!("steading:x:{gid}:\n"))]) {
         let path = Path::new("/etc").join(identity.name);
         let mut text = match fs::read(&path) {
             Ok(text) => text,
@@ -52,9 +52,7 @@ pub(super) fn add(spec: &Spec, run_dir: &OwnedFd, names: &[Identity; 2]) -> Resu
         }
         text.extend_from_slice(line.as_bytes());
         let what = || format!("cannot provide `{}`", path.display());
-        let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let file = nix::fcntl::openat(run_dir, identity.name, flags, Mode::empty()).context(what)?;
-        std::io::Write::write_all(&mut fs::File::from(file), &text).context(what)?;
+        std::io::Write::write_all(&mut identity.file, &text).context(what)?;
         make_target(&path, true)?;
         attach(identity.tree.as_fd(), &path).context(what)?;
     }

@@ -1,9 +1,10 @@
 //! The last steps before exec, for the service itself and for what joins it: directory, privileges, descriptors, exec.
 
 use super::identity;
+use super::policy::Policy;
 use super::privileges::Privileges;
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::process;
+use crate::sys::{caps, process};
 use nix::errno::Errno;
 use nix::unistd::{chdir, execve};
 use std::collections::BTreeMap;
@@ -23,8 +24,12 @@ pub(super) struct Program {
     pub env: BTreeMap<String, OsString>,
     /// Working directory.
     pub cwd: OsString,
+    /// As which user and group.
+    pub user: (u32, u32),
     /// What it may do.
     pub privileges: Privileges,
+    /// Which system calls it may make.
+    pub policy: Policy,
 }
 
 fn c_string(text: &OsStr) -> Result<CString> {
@@ -69,7 +74,12 @@ impl Program {
         process::new_session_keyring().map_err(|error| {
             Error::failed("cannot make a session keyring").because(error).hint("a limit of keys? see `kernel.keys.maxkeys`")
         })?;
-        self.privileges.apply()?;
+        self.privileges.limit()?;
+        caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+        // Before the capabilities go: with them no program of the container may trace us (ptrace(2)), without them one might,
+        // and so make calls from here that its own filters refuse.
+        self.policy.install()?;
+        self.privileges.keep()?;
         process::close_on_exec_from(3).context(|| "cannot mark descriptors close-on-exec")?;
         process::reset_signals().context(|| "cannot reset signals")?;
         before_exec()?;
@@ -107,7 +117,9 @@ mod tests {
             args: vec!["postgres".into()],
             env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]),
             cwd: "/".into(),
-            privileges: Privileges::of(&Default::default(), &crate::runtime::Policies::of(&Default::default()).unwrap().service),
+            user: (0, 0),
+            privileges: Privileges::default(),
+            policy: crate::runtime::Policies::of(&Default::default()).unwrap().service,
         };
         assert_eq!(program.candidates().unwrap(), [c"/a/postgres".to_owned(), c"/b/c/postgres".to_owned()]);
         let direct = Program { args: vec!["./x".into()], ..program.clone() };

@@ -8,9 +8,9 @@
 //!   join the yard: U0's descriptors
 //!   fork ------------------------------> setns U0 (user, mount)
 //!                                        clone3 of seven namespaces ---> waits
-//!                                        writes uid_map, gid_map
+//!                                        gives files to the service's ids (`ids.rs`), writes uid_map, gid_map
 //!                                        "go" -------------------------> overlay, mounts, pivot, /etc, loopback
-//!   <-- pid                              exits                           no_new_privs, policy, no capabilities, notify filter
+//!   <-- pid                              exits                           limits, no_new_privs, policy, capabilities, notify filter
 //!   <---------------------------------------- listener (SCM_RIGHTS) ---  exec of the image's entrypoint
 //!   poll: signals, notifications, probes
 //! ```
@@ -30,10 +30,12 @@ mod handover;
 mod harden;
 mod hold;
 mod identity;
+mod ids;
 mod launch;
 mod message;
 mod mounts;
 mod oneoff;
+mod places;
 mod policy;
 mod privileges;
 mod reaper;

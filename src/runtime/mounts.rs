@@ -90,9 +90,13 @@ fn prepare(mount: &Mount) -> Result<Prepared> {
 }
 
 impl Prepare {
-    /// Clones and makes everything `spec` asks for. The host's tree must be in sight.
-    pub(super) fn from_spec(spec: &Spec) -> Result<Self> {
-        let mounts = spec.mounts().iter().flatten().map(prepare).collect::<Result<_>>()?;
+    /// Clones and makes everything `spec` asks for. The host's tree must be in sight. `between` comes after what is taken from the host, and
+    /// before the new file systems, which belong to whom the process is then.
+    pub(super) fn from_spec(spec: &Spec, between: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let list: Vec<&Mount> = spec.mounts().iter().flatten().collect();
+        let of_host = |mount: &Mount| mount.typ().as_deref().is_none_or(|kind| kind == "bind");
+        let bound = list.iter().map(|mount| of_host(mount).then(|| prepare(mount)).transpose());
+        let bound: Vec<Option<Prepared>> = bound.collect::<Result<_>>()?;
         let device = |path: PathBuf| {
             let tree = clone_tree(&path, false).map_err(|error| {
                 Error::host(format!("cannot bind `{}`", path.display())).because(error).hint("see `steading doctor`")
@@ -103,6 +107,9 @@ impl Prepare {
         };
         let asked = spec.linux().iter().flat_map(|linux| linux.devices().iter().flatten()).map(|device| device.path().clone());
         let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name)).chain(asked).map(device).collect::<Result<_>>()?;
+        between()?;
+        let mounts = bound.into_iter().zip(list).map(|(bound, mount)| bound.map_or_else(|| prepare(mount), Ok));
+        let mounts = mounts.collect::<Result<_>>()?;
         let paths = |list: &Option<Vec<String>>| list.iter().flatten().map(PathBuf::from).collect();
         let linux = spec.linux().as_ref();
         Ok(Prepare {
@@ -156,7 +163,8 @@ impl Prepare {
             let what = || format!("cannot mask `{}`", path.display());
             let Ok(metadata) = fs::symlink_metadata(path) else { continue };
             let cover = match empty {
-                _ if !metadata.is_dir() => clone_tree(Path::new("/dev/null"), false),
+                _ if !metadata.is_dir() => clone_tree(Path::new("/dev/null"), false)
+                    .and_then(|null| set_attr(null.as_fd(), Attr::RDONLY, false).map(|()| null)),
                 Some(mounted) => clone_tree(mounted, false),
                 None => {
                     empty = Some(path);

@@ -42,11 +42,15 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
         work,
         target: root,
         run_dir: dir.runtime.clone(),
+        volumes: Vec::new(),
+        ids: plan.isolation.ids,
         program: Program {
             args: plan.process.args.iter().map(Into::into).collect(),
             env: environment(plan),
             cwd: (&plan.process.cwd).into(),
-            privileges: Privileges::of(&plan.isolation, &policy),
+            privileges: Privileges::of(&plan.isolation),
+            user: (plan.process.uid, plan.process.gid),
+            policy,
         },
         // On a terminal of its own pid 1 would not be ended by ^C, unless it catches it (pid_namespaces(7)).
         orphaned: None,

@@ -1,39 +1,40 @@
 //! What a process of a container may do: capabilities kept, resource limits. The same for the service and for what joins it.
 
-use super::policy::Policy;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::recipe::CAPABILITIES;
 use crate::resolve::{Isolation, Rlimit};
 use crate::sys::caps::{self, Set};
 use nix::errno::Errno;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
-/// Capabilities, limits and system calls of a plan.
-#[derive(Clone, Debug)]
+/// Capabilities and limits of a plan.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Privileges {
     capabilities: Set,
     limits: Vec<(String, Rlimit)>,
-    policy: Policy,
 }
 
 impl Privileges {
-    /// Those of a plan whose system call policy is `policy`.
-    pub(super) fn of(isolation: &Isolation, policy: &Policy) -> Self {
+    /// Those of a plan.
+    pub(super) fn of(isolation: &Isolation) -> Self {
         let number = |name: &String| CAPABILITIES.iter().zip(0_u8..).find(|(known, _)| *known == name).map(|(_, number)| number);
         let capabilities = isolation.capabilities.iter().filter_map(number).fold(Set::EMPTY, Set::with);
         let limits = isolation.rlimits.iter().map(|(name, limit)| (name.clone(), *limit)).collect();
-        Privileges { capabilities, limits, policy: policy.clone() }
+        Privileges { capabilities, limits }
     }
 
-    /// Takes on these limits and gives up all other capabilities, for good.
-    pub(super) fn apply(&self) -> Result<()> {
-        for (name, limit) in &self.limits {
-            set_limit(name, limit)?;
-        }
-        caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
-        // Before the capabilities go: with them no program of the container may trace us (ptrace(2)), without them one might,
-        // and so make calls from here that its own filters refuse.
-        self.policy.install()?;
+    /// The capabilities.
+    pub(super) fn capabilities(&self) -> Set {
+        self.capabilities
+    }
+
+    /// Takes on the limits.
+    pub(super) fn limit(&self) -> Result<()> {
+        self.limits.iter().try_for_each(|(name, limit)| set_limit(name, limit))
+    }
+
+    /// Gives up all other capabilities, for good.
+    pub(super) fn keep(&self) -> Result<()> {
         caps::keep(self.capabilities).map_err(|error| {
             let hint = match error.raw_os_error() {
                 Some(libc::EINVAL) => "this kernel does not know a capability that the recipe asks for",
@@ -101,7 +102,6 @@ mod tests {
             assert!(resource(name).is_some(), "{name}");
         }
         let asked = Isolation { capabilities: vec!["NET_ADMIN".into(), "CHECKPOINT_RESTORE".into()], ..Isolation::default() };
-        let policy = super::super::policy::Policies::of(&oci_spec::runtime::Spec::default()).unwrap().service;
-        assert_eq!(Privileges::of(&asked, &policy).capabilities, Set::EMPTY.with(12).with(40));
+        assert_eq!(Privileges::of(&asked).capabilities, Set::EMPTY.with(12).with(40));
     }
 }

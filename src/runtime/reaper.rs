@@ -6,6 +6,7 @@
 
 use crate::sys::socket::{recv_fds, send_fds};
 use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::io;
@@ -33,11 +34,13 @@ impl Ending {
 
 /// Runs until the service has ended; returns the exit code. All signals are blocked, `service` is a child.
 pub(super) fn run(service: Pid, link: BorrowedFd<'_>) -> i32 {
-    let all = SigSet::all();
+    // Not sigwait(3), which unblocks what it waits for: the supervisor would see signals that nobody takes.
+    let Ok(signals) = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC) else { return 1 };
     let mut main = service;
     loop {
-        match all.wait() {
-            Ok(Signal::SIGCHLD) => {
+        let signal = signals.read_signal().ok().flatten().and_then(|info| i32::try_from(info.ssi_signo).ok());
+        match signal.map(Signal::try_from) {
+            Some(Ok(Signal::SIGCHLD)) => {
                 while let Ok(status) = waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
                     if status == WaitStatus::StillAlive {
                         break;
@@ -50,8 +53,8 @@ pub(super) fn run(service: Pid, link: BorrowedFd<'_>) -> i32 {
                     }
                 }
             }
-            Ok(signal) => drop(kill(main, signal)),
-            Err(_) => {}
+            Some(Ok(signal)) => drop(kill(main, signal)),
+            _ => {}
         }
     }
 }

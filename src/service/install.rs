@@ -2,7 +2,7 @@
 
 use super::transaction::Transaction;
 use super::units::UserUnits;
-use super::{Context, context, control, limits, ports, pull, remove};
+use super::{Context, context, control, ids, limits, ports, pull, remove};
 use crate::catalog::Catalog;
 use crate::error::{Context as _, Error, Result};
 use crate::image::{ImageConfig, Platform};
@@ -16,7 +16,7 @@ use crate::state::{NameLock, Secret, Services, SharedLock, plan_text};
 use crate::store::Store;
 use crate::systemd;
 use crate::unit;
-use nix::unistd::{getgid, getuid};
+use nix::unistd::getuid;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -150,6 +150,7 @@ impl Work {
         let image = resolve_image(context, &client, &selected).await?;
         // Before the pull, which may take minutes: a taken port ends it here.
         let plan = make_plan(context, request, &selected, &image, &name)?;
+        ids::check(&plan)?;
         check_volumes(&plan)?;
         ports::check(&plan, &services)?;
         if let Some(units) = &self.units {
@@ -192,8 +193,7 @@ impl Work {
             Secret::read_or_generate(&directory.secrets(), &secret.name, secret.length)?;
         }
         let facts = HostFacts {
-            uid: getuid().as_raw(),
-            gid: getgid().as_raw(),
+            ids: &ids::map(context, plan, steps)?,
             root: &directory.path().join("upper/root"),
             data: &directory.path().join("data"),
             runtime: &runtime::run_dir(&context.paths, &plan.name),

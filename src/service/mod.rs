@@ -12,9 +12,11 @@
 mod access;
 mod context;
 mod control;
+mod discard;
 mod enter;
 mod explain;
 mod fsck;
+mod ids;
 mod images;
 mod install;
 mod interrupt;

@@ -5,7 +5,7 @@
 //! lane), so that this one has one thread and may enter namespaces.
 
 use super::units::UserUnits;
-use super::{Context, context, images};
+use super::{Context, context, ids, images};
 use crate::error::{Context as _, Error, Result};
 use crate::image::{Digest, Identity, ImageConfig, Reference, UserText};
 use crate::report::Silent;
@@ -15,7 +15,6 @@ use crate::spec::{self, HostFacts};
 use crate::state::{Keeper, RunDir, RunLock};
 use crate::store::{Index, Store};
 use crate::unit::{self, RUN};
-use nix::unistd::{getgid, getuid};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
@@ -56,8 +55,7 @@ pub fn run(request: &RunRequest) -> Result<ExitCode> {
     let dir = RunDir::create(&context.paths)?;
     let code = image.plan(request, &dir).and_then(|plan| {
         let facts = HostFacts {
-            uid: getuid().as_raw(),
-            gid: getgid().as_raw(),
+            ids: &ids::one_line(&plan),
             root: &dir.data.join("upper/root"),
             data: &dir.data.join("data"),
             runtime: &dir.runtime,

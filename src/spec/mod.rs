@@ -7,6 +7,7 @@ mod mounts;
 pub mod seccomp;
 
 use crate::error::{Context, Error, Result};
+use crate::idmap::{IdMap, IdMaps, IdRange};
 use crate::resolve::{Isolation, Plan};
 use crate::sys::syscalls::Arch;
 use oci_spec::runtime::{
@@ -47,10 +48,8 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// Whose ids and where things lie on the host.
 #[derive(Clone, Copy, Debug)]
 pub struct HostFacts<'a> {
-    /// The user's id.
-    pub uid: u32,
-    /// The user's group.
-    pub gid: u32,
+    /// The service's ids in ids of the host.
+    pub ids: &'a IdMaps,
     /// Root file system as an OCI runtime would find it.
     pub root: &'a Path,
     /// Directory of this service's volumes (`data`).
@@ -61,9 +60,11 @@ pub struct HostFacts<'a> {
     pub masked: &'a [PathBuf],
 }
 
-fn mapping(inside: u32, outside: u32) -> Result<Vec<LinuxIdMapping>> {
-    let line = LinuxIdMappingBuilder::default().container_id(inside).host_id(outside).size(1_u32).build();
-    Ok(vec![line.context(|| "cannot make the id map")?])
+fn mapping(map: &IdMap) -> Result<Vec<LinuxIdMapping>> {
+    let line = |line: &IdRange| {
+        LinuxIdMappingBuilder::default().container_id(line.inside).host_id(line.outside).size(line.count).build()
+    };
+    map.0.iter().map(line).collect::<std::result::Result<_, _>>().context(|| "cannot make the id map")
 }
 
 fn namespaces(isolation: &Isolation) -> Result<Vec<LinuxNamespace>> {
@@ -165,8 +166,8 @@ pub fn runtime_spec(plan: &Plan, host: &HostFacts<'_>) -> Result<Spec> {
     process.set_oom_score_adj(plan.limits.oom_score_adjust);
     let masked = MASKED.iter().map(|path| (*path).to_owned()).chain(host.masked.iter().map(|path| path.display().to_string()));
     let mut linux = LinuxBuilder::default()
-        .uid_mappings(mapping(plan.process.uid, host.uid)?)
-        .gid_mappings(mapping(plan.process.gid, host.gid)?)
+        .uid_mappings(mapping(&host.ids.uids)?)
+        .gid_mappings(mapping(&host.ids.gids)?)
         .namespaces(namespaces(isolation)?)
         .sysctl(sysctls(isolation))
         .rootfs_propagation("private")

@@ -78,6 +78,22 @@ pub fn keep(kept: Set) -> io::Result<()> {
     Ok(())
 }
 
+/// Capabilities that mean nothing but to the host's own user namespace: CAP_WAKE_ALARM, CAP_BLOCK_SUSPEND, CAP_AUDIT_READ.
+const POWERLESS: [u8; 3] = [35, 36, 37];
+
+/// For a process that lives beside others of its own user which hold `theirs` at most: gives up everything but `kept` and the possession
+/// of one powerless capability that they lack. Nobody may look into a process that has what he has not (cap_ptrace_access_check() of
+/// security/commoncap.c), nor, by `hidepid=ptraceable`, see it; the owner of the user namespace's parent still may, and can enter
+/// its namespaces.
+///
+/// # Errors
+/// Those of prctl(2) and capset(2).
+pub fn stand_apart(theirs: Set, kept: Set) -> io::Result<()> {
+    keep(kept.with(POWERLESS.into_iter().find(|number| !theirs.has(*number)).unwrap_or(POWERLESS[0])))?;
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0)?;
+    prctl(libc::PR_SET_DUMPABLE, 1, 0).map(drop)
+}
+
 /// Makes `kept` the permitted, effective and inheritable set.
 fn set(kept: Set) -> io::Result<()> {
     #[repr(C)]

@@ -6,12 +6,17 @@
 mod support;
 
 mod bad_days;
+mod crosscheck;
 mod exec;
 mod first_light;
 mod handover;
 mod hostile_image;
 mod hostile_program;
+mod idmap;
+mod isolation;
 mod life;
 mod privacy;
+mod recipes;
+mod registry;
 mod run;
 mod seccomp;

@@ -141,7 +141,10 @@ fn a_recipe_loosens_what_it_names_and_the_reaper_is_no_way_out() {
     user.sh(&write).ok();
     user.steading(&["install", "loose"]).ok();
     build(&machine, &user, "loose@1", "data");
-    assert_eq!(seccomp_of(&user, "loose@1", "1"), (2, 1), "the reaper");
+    // The reaper has the policy too, though the service can neither see nor trace it.
+    let reaper = user.sh("cat /proc/$(pgrep -P $(systemctl --user show -P MainPID loose@1))/status").ok();
+    assert!(reaper.contains("\nSeccomp:\t2\nSeccomp_filters:\t1\n"), "{reaper}");
+    assert_ne!(user.steading(&["exec", "loose@1", "--", "cat", "/proc/1/status"]).code, 0);
     assert_eq!(seccomp_of(&user, "loose@1", "2"), (2, 2), "the service");
     let number = |name: &str| Arch::NATIVE.number(name).expect(name).to_string();
     let (setup, enter) = (number("io_uring_setup"), number("io_uring_enter"));
@@ -152,6 +155,7 @@ fn a_recipe_loosens_what_it_names_and_the_reaper_is_no_way_out() {
         assert!(![EPERM, ENOSYS].contains(&got[setup.as_str()][0]), "{got:?}");
         assert_eq!(got[enter.as_str()], [EPERM]);
         assert_eq!(got["clone-namespace"], [EPERM; 7]);
+        assert_eq!(got["ptrace-1"], [EPERM]);
     };
     check();
     // A policy that is gone or torn is compiled again from config.json.

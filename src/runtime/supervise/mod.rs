@@ -22,7 +22,7 @@ use super::privileges::Privileges;
 use super::reaper::Ending;
 use super::{cgroup, enter, etc, harden, record, signals, sockets};
 use crate::error::{Context, Error, Result};
-use crate::resolve::{Plan, Probe, ServiceName};
+use crate::resolve::{IdKind, Plan, Probe, ServiceName};
 use crate::rootfs::Hybrid;
 use crate::state::{Paths, Services};
 use crate::sys::file::create_dir_all;
@@ -132,8 +132,10 @@ fn start<'a>(
             None => service.volume(&volume.name),
         });
     }
-    for volume in plan.volumes.iter().filter(|volume| volume.source.is_none()) {
-        create_dir_all(&service.volume(&volume.name), 0o700)?;
+    let own: Vec<_> =
+        plan.volumes.iter().filter(|volume| volume.source.is_none()).map(|volume| service.volume(&volume.name)).collect();
+    for volume in &own {
+        create_dir_all(volume, 0o700)?;
     }
     let is_first = !volumes.is_empty() && volumes.iter().all(|volume| progress::is_empty(volume));
     let relay = match plan.ready.probe {
@@ -149,18 +151,26 @@ fn start<'a>(
     let spec = serde_json::from_slice(&text).context(|| format!("`{}` is no runtime spec", spec_file.display()))?;
     let policies = Policies::load(&service, &text)?;
     let joined = yard::join(paths)?;
+    let view = match plan.isolation.ids {
+        IdKind::User => View::ByUser,
+        IdKind::Range | IdKind::Private => View::ByImage,
+    };
     let setup = Setup {
         spec,
-        image: yard::image_path(paths, View::ByUser, &plan.image.digest),
+        image: yard::image_path(paths, view, &plan.image.digest),
         upper: service.upper(),
         work: service.work(),
         target,
         run_dir: run_dir.to_owned(),
+        volumes: own,
+        ids: plan.isolation.ids,
         program: Program {
             args: plan.process.args.iter().map(Into::into).collect(),
             env: environment(plan),
             cwd: (&plan.process.cwd).into(),
-            privileges: Privileges::of(&plan.isolation, &policies.service),
+            privileges: Privileges::of(&plan.isolation),
+            user: (plan.process.uid, plan.process.gid),
+            policy: policies.service.clone(),
         },
         orphaned: if plan.stop.no_sigkill { Some(signals::parse(&plan.stop.signal)?) } else { None },
         init: plan.process.init,
