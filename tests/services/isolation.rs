@@ -196,6 +196,8 @@ fn what_a_recipe_lists_is_kept_and_nothing_else() {
         assert_eq!(sh("stat -c '%a %t:%T' /dev/fuse; exec 3<>/dev/fuse").ok(), "666 a:e5");
         assert_eq!(sh("cat /proc/sys/net/core/somaxconn; ulimit -Sn; ulimit -Hn; ulimit -c").ok(), "77\n100\n200\n0");
         assert_eq!(sh("cat /proc/sys/kernel/msgmax").ok() == "4096", name == "root");
+        // The image knows root's home and none of 4321.
+        assert_eq!(sh("echo $HOME").ok(), if name == "root" { "/root" } else { "/" });
         // The clocks began with the service, and what joins it has them too.
         let uptime: f64 = sh("cut -d' ' -f1 /proc/uptime").ok().parse().unwrap();
         assert!(uptime < 60.0, "{uptime}");
