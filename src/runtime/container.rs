@@ -91,6 +91,8 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
             Ok(Started { pid, main, reaper, listener: listener.map(|(fd, _)| fd), terminal })
         }
         (result, pid, _) => {
+            // A reaper whose service could not be executed asks what to do: nobody answers, so it ends.
+            drop(reaper);
             let ending = pid.map(|pid| format!("{:?}", waitpid(pid, None)));
             Err(result.err().unwrap_or_else(|| {
                 Error::failed("the container's set-up ended before it could execute the service")
