@@ -12,7 +12,7 @@
 //!                                        "go" -------------------------> overlay, mounts, pivot, /etc, loopback
 //!   <-- pid                              exits                           limits, no_new_privs, policy, capabilities, notify filter
 //!   <---------------------------------------- listener (SCM_RIGHTS) ---  exec of the image's entrypoint
-//!   poll: signals, notifications, probes
+//!   poll: signals, notifications, probes, the service's own sd_notify
 //! ```
 //!
 //! It is the service's parent (`CLONE_PARENT`), so that it gets its exit status, and an ancestor of its user namespace, so
