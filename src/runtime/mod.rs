@@ -13,7 +13,7 @@
 //!   confines itself (harden.rs)
 //!   <-- pid                              exits                           limits, no_new_privs, policy, capabilities, notify filter
 //!   <---------------------------------------- listener (SCM_RIGHTS) ---  exec of the image's entrypoint
-//!   poll: signals, notifications, probes
+//!   poll: signals, notifications, probes, the service's own sd_notify
 //! ```
 //!
 //! It is the service's parent (`CLONE_PARENT`), so that it gets its exit status, and the owner of its user namespace, so
