@@ -9,6 +9,7 @@ use crate::service::{self, RunRequest};
 use clap::{Args, ValueEnum};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Run an image once, in the foreground
@@ -50,6 +51,12 @@ pub(crate) struct Run {
     /// A small process is pid 1, which reaps orphans and passes signals on; always so with a terminal
     #[arg(long)]
     init: bool,
+    /// Write the OCI bundle (config.json, rootfs/) into this directory and run nothing
+    #[arg(long, value_name = "DIR", conflicts_with = "runtime")]
+    bundle: Option<PathBuf>,
+    /// Run it by this OCI runtime, e.g. crun, from a copy of the image's files; to compare, it is slower
+    #[arg(long, value_name = "PROGRAM")]
+    runtime: Option<OsString>,
     /// In place of the image's command
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
@@ -84,7 +91,11 @@ impl Run {
             // What the user gave comes after it.
             request.wishes.env.insert(0, ("TERM".to_owned(), term));
         }
-        service::run(&request)
+        match (&self.bundle, &self.runtime) {
+            (Some(directory), _) => service::bundle(&request, directory),
+            (None, Some(program)) => service::run_by(&request, program),
+            (None, None) => service::run(&request),
+        }
     }
 }
 

@@ -25,9 +25,8 @@ use oci_spec::runtime::Spec;
 /// What kept it from starting; 126 and 127 when its program cannot be executed.
 pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: bool) -> Result<u8> {
     etc::write(plan, &dir.data, &dir.runtime)?;
-    let upper = dir.data.join("upper");
-    let (diff, work, root) = (upper.join("diff"), upper.join("work"), upper.join("root"));
-    for (directory, mode) in [(&diff, 0o755), (&work, 0o700), (&root, 0o700)] {
+    let (diff, work) = (dir.data.join("diff"), dir.data.join("work"));
+    for (directory, mode) in [(&diff, 0o755), (&work, 0o700)] {
         create_dir_all(directory, mode)?;
     }
     let joined = yard::join(paths)?;
@@ -37,7 +36,8 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
         image: yard::image_path(paths, View::ByUser, &plan.image.digest),
         upper: diff,
         work,
-        target: root,
+        // Over the directory that holds the layers, which are opened before: any directory does.
+        target: dir.data.clone(),
         run_dir: dir.runtime.clone(),
         program: Program {
             args: plan.process.args.iter().map(Into::into).collect(),

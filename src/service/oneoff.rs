@@ -9,13 +9,16 @@ use super::{Context, context, images};
 use crate::error::{Context as _, Error, Result};
 use crate::image::{Digest, Identity, ImageConfig, Reference, UserText};
 use crate::report::Silent;
-use crate::resolve::{self, HostPath, OneOff, OneOffImage, Plan};
+use crate::resolve::{self, HostPath, OneOff, OneOffImage, Plan, ServiceName};
 use crate::runtime;
 use crate::spec::{self, HostFacts};
 use crate::state::{Keeper, RunDir, RunLock};
-use crate::store::{Index, Store};
+use crate::store::{Index, Kind, Store};
+use crate::sys::file::create_dir_all;
 use crate::unit::{self, RUN};
 use nix::unistd::{getgid, getuid};
+use oci_spec::runtime::Spec;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
@@ -44,28 +47,15 @@ pub struct RunRequest {
 pub fn run(request: &RunRequest) -> Result<ExitCode> {
     let context = Context::load(Arc::new(Silent))?;
     let held = RunLock::share(&context.paths)?;
-    let mut image = find(&context, &request.image)?;
-    let yard_is_held = Keeper::is_there(&context.paths)?;
-    if image.is_none() || !yard_is_held {
-        if let Some(code) = prepare_in_child(request, image.is_none(), !yard_is_held)? {
-            return Ok(code);
-        }
-        image = image.map_or_else(|| find(&context, &request.image), |image| Ok(Some(image)))?;
-    }
-    let image = image.ok_or_else(|| Error::not_found(format!("the image `{}` is not here", request.image)))?;
+    let image = match obtain(&context, request, !Keeper::is_there(&context.paths)?)? {
+        Ok(image) => image,
+        Err(code) => return Ok(code),
+    };
     let dir = RunDir::create(&context.paths)?;
-    let code = image.plan(request, &dir).and_then(|plan| {
-        let facts = HostFacts {
-            uid: getuid().as_raw(),
-            gid: getgid().as_raw(),
-            root: &dir.data.join("upper/root"),
-            data: &dir.data.join("data"),
-            runtime: &dir.runtime,
-        };
-        let mut spec = spec::runtime_spec(&plan, &facts)?;
-        if let Some(process) = spec.process_mut() {
-            process.set_terminal(Some(request.terminal));
-        }
+    let code = image.plan(request, dir.name.clone()).and_then(|plan| {
+        let data = dir.data.join("data");
+        let spec = image.spec(&plan, request.terminal, &dir.data, &data, &dir.runtime)?;
+        image.fill_volumes(&plan, &data)?;
         held.touch()?;
         runtime::run_once(&context.paths, &plan, spec, &dir, request.terminal)
     });
@@ -75,9 +65,21 @@ pub fn run(request: &RunRequest) -> Result<ExitCode> {
     removed.map(|()| ExitCode::from(code))
 }
 
+/// The image, and with `yard` somebody who holds the yard; what is missing is brought. An exit code when that failed, and was told.
+pub(super) fn obtain(context: &Context, request: &RunRequest, yard: bool) -> Result<std::result::Result<Image, ExitCode>> {
+    let found = find(context, &request.image)?;
+    if (found.is_none() || yard)
+        && let Some(code) = prepare_in_child(request, found.is_none(), yard)?
+    {
+        return Ok(Err(code));
+    }
+    let image = found.map_or_else(|| find(context, &request.image), |image| Ok(Some(image)))?;
+    image.map(Ok).ok_or_else(|| Error::not_found(format!("the image `{}` is not here", request.image)))
+}
+
 /// An image of the store that is to run.
-struct Image {
-    store: Store,
+pub(super) struct Image {
+    pub(super) store: Store,
     digest: Digest,
     config: ImageConfig,
 }
@@ -94,13 +96,49 @@ fn find(context: &Context, reference: &Reference) -> Result<Option<Image>> {
 }
 
 impl Image {
-    fn plan(&self, request: &RunRequest, dir: &RunDir) -> Result<Plan> {
+    pub(super) fn plan(&self, request: &RunRequest, name: ServiceName) -> Result<Plan> {
         let who = self.identity(request.user.as_ref())?;
         let reference = request.image.to_string();
         let image = OneOffImage { reference: &reference, digest: self.digest, config: &self.config };
-        let plan = resolve::one_off(&request.wishes, &image, &who, dir.name.clone())?;
+        let plan = resolve::one_off(&request.wishes, &image, &who, name)?;
         check_volumes(&plan)?;
         Ok(plan)
+    }
+
+    pub(super) fn index(&self) -> Result<Index> {
+        let index = self.store.image(&self.digest)?;
+        index.ok_or_else(|| Error::not_found(format!("the image {} is not here", self.digest)))
+    }
+
+    /// The runtime spec of `plan`; the directories are those of [`HostFacts`].
+    pub(super) fn spec(&self, plan: &Plan, terminal: bool, root: &Path, data: &Path, etc: &Path) -> Result<Spec> {
+        let facts = HostFacts { uid: getuid().as_raw(), gid: getgid().as_raw(), root, data, runtime: etc };
+        let mut spec = spec::runtime_spec(plan, &facts)?;
+        if let Some(process) = spec.process_mut() {
+            process.set_terminal(Some(terminal));
+        }
+        Ok(spec)
+    }
+
+    /// Makes the directories of the image's volumes, with what the image has there.
+    pub(super) fn fill_volumes(&self, plan: &Plan, data: &Path) -> Result<()> {
+        let own: Vec<_> = plan.volumes.iter().filter(|volume| volume.source.is_none()).collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        create_dir_all(data, 0o700)?;
+        let index = self.index()?;
+        for volume in own {
+            let place = data.join(&volume.name);
+            match index
+                .resolve(volume.target.as_bytes())
+                .filter(|node| index.node(*node).is_some_and(|node| node.kind == Kind::Dir))
+            {
+                Some(node) => self.store.export(&index, node, &place)?,
+                None => create_dir_all(&place, 0o755)?,
+            }
+        }
+        Ok(())
     }
 
     /// Who the program runs as: the wish, else the image's USER, else root.
@@ -109,8 +147,7 @@ impl Image {
             "" => UserText::number(0),
             text => text.parse().context(|| "the image has a USER that is none")?,
         };
-        let index = self.store.image(&self.digest)?;
-        let index = index.ok_or_else(|| Error::not_found(format!("the image {} is not here", self.digest)))?;
+        let index = self.index()?;
         let file = |path: &str| self.read(&index, path);
         wish.unwrap_or(&own).look_up(&file("etc/passwd")?, &file("etc/group")?)
     }
