@@ -47,6 +47,8 @@
 //! - A published socket is handed to a process once, though it binds 0.0.0.0 and `::`; what binds loopback stays private
 //!   (`runtime/handover.rs`).
 //! - The old root goes before any path of the image is followed (`runtime/child.rs`).
+//! - Id maps are in the runtime spec in ids of the host, fixed at install: a range that changes later makes an error, not files of
+//!   strangers. `private` ids come from a part of the range that no other service has ([`idmap`]).
 //! - PostgreSQL asks clients from 127.0.0.1 for a password, as their real addresses are seen (`catalog/postgres.toml`).
 
 pub mod catalog;

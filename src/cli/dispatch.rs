@@ -25,7 +25,7 @@ pub enum Role {
     /// Run lane: what keeps the yard up for containers that run once.
     Hold,
     /// What enters namespaces and so needs one thread: a command inside a running service, a container that runs once,
-    /// a probe of doctor.
+    /// a probe of doctor, a removal.
     Enter(Line),
     /// Everything else.
     Verb(Line),
@@ -48,7 +48,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Role, ExitCode
             Verb::Supervise(of) => Role::Supervise(of.name),
             Verb::Yard => Role::Yard,
             Verb::Hold => Role::Hold,
-            Verb::Exec(_) | Verb::Shell(_) | Verb::Run(_) => Role::Enter(Line(cli)),
+            Verb::Exec(_) | Verb::Shell(_) | Verb::Run(_) | Verb::Reclaim(_) => Role::Enter(Line(cli)),
             Verb::Doctor(ref doctor) if doctor.is_probe() => Role::Enter(Line(cli)),
             _ => Role::Verb(Line(cli)),
         }),
@@ -94,6 +94,7 @@ pub fn in_run_lane(line: Line) -> Result<ExitCode> {
         Verb::Exec(verb) => verb.run(),
         Verb::Shell(verb) => verb.run(),
         Verb::Run(verb) => verb.run(line.0.quiet),
+        Verb::Reclaim(verb) => verb.run(),
         Verb::Doctor(verb) => {
             let app = App { printer: Printer::new(), progress: Progress::silent() };
             let code = verb.run_probe(&app)?;
@@ -140,7 +141,7 @@ async fn carry_out(verb: Verb, app: &App) -> Result<ExitCode> {
         Verb::Fsck(verb) => verb.run(app).await,
         Verb::Generate(verb) => verb.run(app).map(done),
         Verb::Prepare(verb) => verb.run(app).await.map(done),
-        Verb::Exec(_) | Verb::Shell(_) | Verb::Run(_) | Verb::Supervise(_) | Verb::Yard | Verb::Hold => {
+        Verb::Exec(_) | Verb::Shell(_) | Verb::Run(_) | Verb::Reclaim(_) | Verb::Supervise(_) | Verb::Yard | Verb::Hold => {
             Err(Error::usage("this verb belongs to the run lane"))
         }
     }

@@ -5,12 +5,13 @@ use super::printer;
 use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::recipe::{Date, Selected, Setting, Version};
+use crate::resolve::{Departure, Isolation};
 use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-/// Show a recipe: versions, settings, ports, data
+/// Show a recipe: versions, settings, ports, data, and how it departs from the default isolation
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  steading info postgres@14")]
 pub(crate) struct Info {
@@ -54,8 +55,28 @@ fn describe(selected: &Selected<'_>) -> Result<Value> {
         "settings": parts.settings.iter().map(setting).collect::<serde_json::Map<_, _>>(),
         "ports": parts.ports.iter().map(port).collect::<serde_json::Map<_, _>>(),
         "data": parts.data.iter().map(data).collect::<serde_json::Map<_, _>>(),
+        "isolation": departures(&Isolation::of(&parts.isolation)),
         "notes": selected.recipe.lifecycle.notes,
     }))
+}
+
+/// How a recipe departs from the default isolation, as JSON: part to value.
+pub(super) fn departures(isolation: &Isolation) -> Value {
+    let object = |list: Vec<Departure>| {
+        list.into_iter().map(|it| (it.part.to_owned(), json!(it.value))).collect::<serde_json::Map<_, _>>()
+    };
+    json!({ "loosens": object(isolation.loosened()), "tightens": object(isolation.tightened()) })
+}
+
+/// The same as lines for people: key and value.
+pub(super) fn departure_lines(isolation: &Isolation) -> Vec<(&'static str, String)> {
+    let line = |key: &'static str| move |it: Departure| (key, format!("{}: {}", it.part, it.value));
+    let mut lines: Vec<_> = isolation.loosened().into_iter().map(line("loosens")).collect();
+    if lines.is_empty() {
+        lines.push(("loosens", "nothing of the default isolation".to_owned()));
+    }
+    lines.extend(isolation.tightened().into_iter().map(line("tightens")));
+    lines
 }
 
 fn text(selected: &Selected<'_>) -> Result<String> {
@@ -92,6 +113,9 @@ fn text(selected: &Selected<'_>) -> Result<String> {
     for (name, setting) in &parts.settings {
         let default = setting.default.as_ref().map(|default| format!(" [{default}]")).unwrap_or_default();
         line("setting", &format!("{name}: {}{default}", setting.summary));
+    }
+    for (key, value) in departure_lines(&Isolation::of(&parts.isolation)) {
+        line(key, &value);
     }
     line("install", &format!("steading install {}@{}", recipe.name(), selected.version.name));
     Ok(text)

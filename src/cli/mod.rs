@@ -18,6 +18,7 @@ mod info;
 mod install;
 mod list;
 mod logs;
+mod reclaim;
 mod remove;
 mod restart;
 mod run;
@@ -85,6 +86,8 @@ enum Verb {
     Hold,
     #[command(hide = true)]
     Prepare(run::Prepare),
+    #[command(hide = true)]
+    Reclaim(reclaim::Reclaim),
 }
 
 /// The verbs of the run lane alone: to know all the others takes longer than what these do. Same words, same meaning.

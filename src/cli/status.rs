@@ -2,6 +2,7 @@
 
 use super::dispatch::App;
 use super::human;
+use super::info::{departure_lines, departures};
 use crate::error::Result;
 use crate::resolve::ServiceName;
 use crate::service::{self, State};
@@ -34,6 +35,7 @@ pub(crate) struct Report<'a> {
     image: Option<String>,
     digest: Option<String>,
     ports: &'a [crate::resolve::PlanPort],
+    isolation: serde_json::Value,
     url: Option<&'a str>,
     directory: String,
     generation: Option<u32>,
@@ -58,6 +60,7 @@ impl<'a> Report<'a> {
             image: status.image.as_ref().map(|image| image.reference.clone()),
             digest: status.image.as_ref().map(|image| image.digest.to_string()),
             ports: &status.ports,
+            isolation: departures(&status.isolation),
             url: status.url.as_deref(),
             directory: status.directory.display().to_string(),
             generation: status.generation,
@@ -98,6 +101,7 @@ fn text(status: &service::Status) -> String {
     for port in &status.ports {
         lines.push(("port", format!("{} -> {} ({})", port.host, port.container, port.name)));
     }
+    lines.extend(departure_lines(&status.isolation));
     if let Some(url) = &status.url {
         lines.push(("url", format!("{url}  (with password: steading url {})", status.name)));
     }

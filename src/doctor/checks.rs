@@ -1,8 +1,10 @@
 //! The table of checks. Each is a pure function of [`Facts`].
 
 use super::facts::{Facts, RuntimeDir};
+use super::ids;
 use super::probe::{Outcome, Probe};
 use super::report::Finding;
+use std::collections::BTreeSet;
 
 /// A registered check.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "linger", run: linger },
     Check { name: "cgroup", run: cgroup },
     Check { name: "controllers", run: controllers },
-    Check { name: "subordinate-ids", run: subordinate_ids },
+    Check { name: "subordinate-ids", run: ids::check },
     Check { name: "store-space", run: store_space },
 ];
 
@@ -51,7 +53,7 @@ fn kernel(facts: &Facts) -> Finding {
     }
 }
 
-fn version_of(release: &str) -> Option<(u32, u32)> {
+pub(super) fn version_of(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
@@ -216,20 +218,17 @@ fn controllers(facts: &Facts) -> Finding {
     let Some(found) = &facts.controllers else {
         return Finding::warning("not known which controllers the user's systemd has");
     };
-    let missing: Vec<&str> = ["cpu", "memory", "pids"].into_iter().filter(|name| !found.iter().any(|it| it == name)).collect();
+    let wanted: BTreeSet<&str> = ["cpu", "memory", "pids"].into_iter().chain(facts.needed_controllers.iter().copied()).collect();
+    let missing: Vec<&str> = wanted.into_iter().filter(|name| !found.iter().any(|it| it == name)).collect();
     if missing.is_empty() {
         return Finding::ok(found.join(" "));
     }
     Finding::warning(format!("the user's systemd has no controller {}", missing.join(", ")))
         .cause("such limits are accepted but not enforced")
-        .remedy("delegate them: `systemctl edit user@.service` as root, with the lines [Service] and Delegate=cpu memory pids io cpuset")
-}
-
-fn subordinate_ids(facts: &Facts) -> Finding {
-    match facts.subordinate_ids {
-        0 => Finding::ok("none, and none are needed"),
-        count => Finding::ok(format!("{count}, though none are needed")),
-    }
+        .remedy(
+            "delegate them, as root: in /etc/systemd/system/user@.service.d/delegate.conf the lines [Service] and \
+             Delegate=cpu cpuset io memory pids, then `systemctl daemon-reload` and a new login (or a reboot)",
+        )
 }
 
 fn store_space(facts: &Facts) -> Finding {

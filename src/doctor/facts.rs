@@ -1,14 +1,16 @@
 //! What is so on this host, gathered once.
 
+use super::ids::IdFacts;
 use super::probe::{Outcome, Probe};
 use crate::error::Error;
-use crate::state::Paths;
+use crate::state::{Paths, Services};
 use crate::sys::space;
 use crate::systemd::{self, Manager};
+use crate::unit;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::utsname::uname;
 use nix::unistd::{User, getuid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::io::{self, Read};
@@ -48,8 +50,10 @@ pub struct Facts {
     pub unified: bool,
     /// Controllers that the user's manager may use.
     pub controllers: Option<Vec<String>>,
-    /// How many subordinate user ids /etc/subuid gives the user.
-    pub subordinate_ids: u64,
+    /// Subordinate ids.
+    pub ids: IdFacts,
+    /// Controllers that limits of installed services need.
+    pub needed_controllers: BTreeSet<&'static str>,
     /// The store, and the bytes free there.
     pub store: Option<(PathBuf, Result<u64, String>)>,
 }
@@ -107,9 +111,11 @@ impl Facts {
         let probes: Vec<(Probe, io::Result<Child>)> = Probe::ALL.into_iter().map(|probe| (probe, start(probe))).collect();
         let uid = getuid();
         let user = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
-        let manager = ask_manager().await;
+        let (manager, controllers) = match ask_manager().await {
+            Ok((manager, controllers)) => (Ok(manager), controllers),
+            Err(absent) => (Err(absent), None),
+        };
         let unified = statfs(CGROUP).is_ok_and(|stat| stat.filesystem_type() == CGROUP2_SUPER_MAGIC);
-        let controllers = manager.as_ref().ok().and_then(|manager| controllers(&manager.control_group));
         Facts {
             kernel: uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default(),
             sysctls: Sysctls {
@@ -130,7 +136,8 @@ impl Facts {
             linger: systemd::lingering(uid.as_raw()).await,
             unified,
             controllers,
-            subordinate_ids: fs::read_to_string("/etc/subuid").map_or(0, |text| subordinate_ids(&text, &user, uid.as_raw())),
+            ids: IdFacts::gather(&user),
+            needed_controllers: paths.map(needed_controllers).unwrap_or_default(),
             store: paths.map(|paths| {
                 let store = paths.store();
                 let free = space::at(&store).map(|space| space.available).map_err(|error| error.to_string());
@@ -142,14 +149,18 @@ impl Facts {
     }
 }
 
-async fn ask_manager() -> Result<ManagerFacts, Absent> {
+async fn ask_manager() -> Result<(ManagerFacts, Option<Vec<String>>), Absent> {
     let manager = Manager::connect().await?;
-    Ok(ManagerFacts { version: manager.version().await?, control_group: manager.control_group().await? })
+    let facts = ManagerFacts { version: manager.version().await?, control_group: manager.control_group().await? };
+    Ok((facts, manager.controllers().await?))
 }
 
-fn controllers(control_group: &str) -> Option<Vec<String>> {
-    let file = Path::new(CGROUP).join(control_group.trim_start_matches('/')).join("cgroup.controllers");
-    Some(fs::read_to_string(file).ok()?.split_whitespace().map(str::to_owned).collect())
+/// A service that cannot be read is for `fsck` to tell of.
+fn needed_controllers(paths: &Paths) -> BTreeSet<&'static str> {
+    let services = Services::new(paths);
+    let names = services.names().unwrap_or_default();
+    let plans = names.iter().filter_map(|name| services.load(name).ok());
+    plans.flat_map(|plan| unit::unenforced(&plan.limits, &[])).map(|(_, controller)| controller).collect()
 }
 
 fn sysctl(name: &str) -> Option<String> {
@@ -166,18 +177,6 @@ pub(super) fn runtime_dir(told: Option<PathBuf>, uid: u32) -> RuntimeDir {
         Ok(_) => return RuntimeDir::Good(path),
     };
     RuntimeDir::Bad(path, why)
-}
-
-/// The ids that lines `NAME:FIRST:COUNT` of subuid(5) give a user, by name or number.
-pub(super) fn subordinate_ids(text: &str, user: &str, uid: u32) -> u64 {
-    let number = uid.to_string();
-    let counts = text.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let owner = fields.next()?;
-        let count = fields.nth(1)?.trim().parse::<u64>().ok()?;
-        (owner == user || owner == number).then_some(count)
-    });
-    counts.fold(0, u64::saturating_add)
 }
 
 fn start(probe: Probe) -> io::Result<Child> {

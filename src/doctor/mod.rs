@@ -8,6 +8,7 @@
 
 mod checks;
 mod facts;
+mod ids;
 mod probe;
 mod report;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 pub use checks::{CHECKS, Check};
 pub use facts::{Absent, Facts, ManagerFacts, RuntimeDir, Sysctls};
+pub use ids::IdFacts;
 pub use probe::{Outcome, Probe, probe};
 pub use report::{Finding, Report, Severity};
 

@@ -1,9 +1,10 @@
 //! Probes: the thing itself is tried, in a child process of its own, which ends right after and leaves nothing.
 
 use crate::error::{Context, Error, Result};
+use crate::idmap::{self, Helpers};
 use crate::sys::mount::{Attr, attach, new_mount};
 use crate::sys::socket::{recv_fds, send_fds};
-use crate::sys::{caps, file, process, seccomp};
+use crate::sys::{caps, file, identity, process, seccomp};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -30,13 +31,15 @@ pub enum Probe {
     Overlay,
     /// A FUSE mount in a user namespace, up to the kernel's first request.
     Fuse,
+    /// A user namespace with all of the user's subordinate ids.
+    Range,
     /// The handover: a descriptor swapped into a program that calls bind(2).
     Seccomp,
 }
 
 impl Probe {
     /// All of them.
-    pub const ALL: [Probe; 4] = [Probe::Userns, Probe::Overlay, Probe::Fuse, Probe::Seccomp];
+    pub const ALL: [Probe; 5] = [Probe::Userns, Probe::Overlay, Probe::Fuse, Probe::Range, Probe::Seccomp];
 
     /// Its name on the command line.
     #[must_use]
@@ -45,6 +48,7 @@ impl Probe {
             Probe::Userns => "userns",
             Probe::Overlay => "overlay",
             Probe::Fuse => "fuse",
+            Probe::Range => "range",
             Probe::Seccomp => "seccomp",
         }
     }
@@ -102,6 +106,7 @@ pub fn probe(what: Probe, dir: &Path) -> Result<Outcome> {
         Probe::Userns => userns(),
         Probe::Overlay => overlay(dir),
         Probe::Fuse => fuse(),
+        Probe::Range => range(),
         Probe::Seccomp => handover(),
     };
     Ok(match done {
@@ -142,6 +147,23 @@ fn userns() -> Step<String> {
     map_ids(0, 0)?;
     crate::sys::net::loopback_up().map_err(at("bring loopback up in a network namespace"))?;
     Ok(String::new())
+}
+
+/// Works too where there is no range; whether there is one is another question.
+fn range() -> Step<String> {
+    let step = "map the subordinate ids";
+    let failed = |error: Error| {
+        let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+        Outcome::failed(step, &io::Error::other(format!("{error}{causes}")))
+    };
+    let (Some(helpers), Ok(found)) = (Helpers::find(), idmap::subordinate()) else { return Ok(String::new()) };
+    if !found.is_usable() {
+        return Ok(String::new());
+    }
+    let maps = idmap::u0(getuid().as_raw(), getgid().as_raw(), Some(&found));
+    // To become somebody else, and to have no groups, is what these ids are for.
+    let code = idmap::run_as_root(&helpers, &maps, || identity::switch(1, 1, &[]).map_or(1, |()| 0)).map_err(failed)?;
+    if code == 0 { Ok(String::new()) } else { Err(Outcome::failed(step, &io::Error::other("they cannot be switched to"))) }
 }
 
 /// A directory that is made and removed again.

@@ -1,7 +1,8 @@
 //! Every check against hosts that lack something.
 
 use super::*;
-use crate::doctor::facts::{runtime_dir, subordinate_ids};
+use crate::doctor::facts::runtime_dir;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -18,7 +19,8 @@ fn good() -> Facts {
         linger: Some(true),
         unified: true,
         controllers: Some(["cpu", "memory", "pids"].map(String::from).to_vec()),
-        subordinate_ids: 0,
+        ids: IdFacts { counts: Ok((0, 0)), helpers: true, remedy: "usermod".into() },
+        needed_controllers: BTreeSet::from(["memory"]),
         store: Some(("/s".into(), Ok(100 << 30))),
     }
 }
@@ -111,6 +113,39 @@ fn each_lack_is_found_with_its_severity_and_remedy() {
         ("linger", |f| f.linger = Some(false), Severity::Warning, "loginctl enable-linger"),
         ("cgroup", |f| f.unified = false, Severity::Warning, "unified_cgroup_hierarchy"),
         ("controllers", |f| f.controllers = Some(vec!["cpu".into(), "pids".into()]), Severity::Warning, "Delegate="),
+        (
+            "subordinate-ids",
+            |f| f.ids.counts = Err(("line 3 cannot be read".into(), "correct it".into())),
+            Severity::Warning,
+            "correct it",
+        ),
+        ("subordinate-ids", |f| f.ids.counts = Ok((65_536, 0)), Severity::Warning, "usermod"),
+        (
+            "subordinate-ids",
+            |f| {
+                f.ids.counts = Ok((65_536, 65_536));
+                f.ids.helpers = false;
+            },
+            Severity::Warning,
+            "uidmap",
+        ),
+        (
+            "subordinate-ids",
+            |f| {
+                f.ids.counts = Ok((65_536, 65_536));
+                fails(f, Probe::Range, 0);
+            },
+            Severity::Warning,
+            "setuid root",
+        ),
+        (
+            "controllers",
+            |f| {
+                f.needed_controllers.insert("io");
+            },
+            Severity::Warning,
+            "user@.service.d/delegate.conf",
+        ),
         ("store-space", |f| f.store = Some(("/s".into(), Ok(1 << 30))), Severity::Warning, "config.toml"),
         ("store-space", |f| f.store = Some(("/s".into(), Ok(1))), Severity::Fatal, "config.toml"),
     ];
@@ -122,11 +157,28 @@ fn each_lack_is_found_with_its_severity_and_remedy() {
 }
 
 #[test]
+fn subordinate_ids_are_counted_and_what_they_serve_is_said() {
+    for (counts, kernel, part) in [
+        ((0, 0), "6.18.0", "none; few"),
+        ((65_536, 65_536), "6.18.0", "`range` or `private`"),
+        ((65_536, 65_536), "6.1.0-28-amd64", "Linux 6.12"),
+        ((10, 65_536), "6.18.0", "10; `private` ids need"),
+    ] {
+        let finding = found("subordinate-ids", |f| {
+            f.ids.counts = Ok(counts);
+            f.kernel = kernel.into();
+        });
+        assert!(finding.severity == Severity::Ok && finding.found.contains(part), "{finding:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_known_is_no_second_failure() {
     let mut facts = good();
     fails(&mut facts, Probe::Userns, libc::EPERM);
     fails(&mut facts, Probe::Overlay, libc::EPERM);
     fails(&mut facts, Probe::Fuse, libc::EPERM);
+    fails(&mut facts, Probe::Range, libc::EPERM);
     facts.manager = Err(Absent { cause: String::new(), remedy: String::new() });
     facts.controllers = None;
     facts.store = None;
@@ -154,14 +206,6 @@ fn an_outcome_crosses_between_processes() {
     }
     assert_eq!("fuse".parse::<Probe>().unwrap(), Probe::Fuse);
     assert!("nothing".parse::<Probe>().is_err());
-}
-
-#[test]
-fn subordinate_ids_are_counted_by_name_and_number() {
-    let text = "alice:100000:65536\n1000:300000:10\nbob:1:1\n# c\nalice:x:y\nalice\n";
-    assert_eq!(subordinate_ids(text, "alice", 1000), 65546);
-    assert_eq!(subordinate_ids(text, "carol", 1001), 0);
-    assert_eq!(subordinate_ids(&format!("a:1:{0}\na:1:{0}\n", u64::MAX), "a", 1), u64::MAX);
 }
 
 #[test]

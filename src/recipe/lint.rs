@@ -220,6 +220,13 @@ fn isolation(parts: &Parts) -> Outcome {
         }
     }
     for (key, value) in &isolation.sysctls {
+        // The kernel goes by the id there, not by capabilities (ipc_permissions() of ipc/ipc_sysctl.c).
+        if !key.as_str().starts_with("net.") && isolation.ids == IdKind::User && parts.run.uid != 0 {
+            return wrong(
+                &["isolation", "sysctls", key.as_str()],
+                "only id 0 of a container may set this: it needs `ids` that have one, or uid 0",
+            );
+        }
         one_line(&["isolation", "sysctls", key.as_str()], value)?;
     }
     Ok(())

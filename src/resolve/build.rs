@@ -9,8 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::image::{Digest, ImageConfig, Platform, Reference};
 use crate::recipe::did_you_mean;
 use crate::recipe::{
-    Cgroup, ContainerPath, EnvName, Form, Hole, Name, Parts, Period, PortPart, ProbeKind, Selected, SignalName, Template, Unit,
-    Value,
+    ContainerPath, EnvName, Form, Hole, Name, Parts, Period, PortPart, ProbeKind, Selected, SignalName, Template, Unit, Value,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -83,7 +82,7 @@ pub fn plan(request: &Request, selected: &Selected<'_>, image: &ImageFacts, host
             .iter()
             .map(|(name, secret)| PlanSecret { name: name.to_string(), length: secret.length })
             .collect(),
-        isolation: isolation(parts),
+        isolation: Isolation::of(&parts.isolation),
         ready: Ready {
             probe: probe(parts, &filler)?,
             interval_ms: parts.ready.interval.milliseconds(),
@@ -122,25 +121,6 @@ pub fn plan(request: &Request, selected: &Selected<'_>, image: &ImageFacts, host
         ports,
         name,
     })
-}
-
-/// What the service may do beyond the default.
-fn isolation(parts: &Parts) -> Isolation {
-    let asked = &parts.isolation;
-    Isolation {
-        ids: asked.ids,
-        extra_ids: asked.extra_ids.clone(),
-        capabilities: asked.capabilities.iter().map(|name| name.as_str().to_owned()).collect(),
-        syscalls: asked.syscalls.iter().map(|name| name.as_str().to_owned()).collect(),
-        devices: asked.devices.iter().map(|device| device.as_str().to_owned()).collect(),
-        read_only: asked.read_only,
-        tmpfs: asked.tmpfs.iter().map(|(path, size)| (path.to_string(), size.0)).collect(),
-        shm_bytes: asked.shm.map(|size| size.0),
-        time: asked.time,
-        cgroup_writable: asked.cgroup == Cgroup::Writable,
-        sysctls: asked.sysctls.iter().map(|(key, value)| (key.as_str().to_owned(), value.clone())).collect(),
-        rlimits: asked.rlimits.iter().map(|(name, value)| (name.as_str().to_owned(), value.0)).collect(),
-    }
 }
 
 fn probe(parts: &Parts, filler: &Filler<'_>) -> Result<Probe> {

@@ -15,7 +15,7 @@ mod volumes;
 mod tests;
 
 pub use build::{ImageFacts, plan};
-pub use isolation::{IdKind, Isolation, Rlimit};
+pub use isolation::{Departure, IdKind, Isolation, Rlimit};
 pub use name::ServiceName;
 pub use oneoff::{OneOff, OneOffImage, one_off};
 pub use path::HostPath;

@@ -1,27 +1,34 @@
 //! The service's own process from clone3 to exec: inside its seven namespaces, with all capabilities over them at first.
 
+use super::cgroup::Group;
+use super::clock;
 use super::handover;
+use super::identity::{self, Identity};
 use super::launch::Program;
 use super::message::{send_failure, send_listener, send_terminal};
-use super::mounts::{Prepare, make_target};
+use super::mounts::Prepare;
+use super::places::Places;
 use super::terminal;
 use crate::error::{Context, Error, Result};
-use crate::rootfs::{Driver, Layers};
-use crate::sys::mount::{Attr, attach, clone_tree, set_attr};
+use crate::resolve::IdKind;
+use crate::rootfs::Driver;
+use crate::sys::caps::{self, Set};
+use crate::sys::identity::switch;
+use crate::sys::mount::{Attr, set_attr};
 use crate::sys::process;
+use crate::sys::socket::recv_fds;
 use crate::sys::terminal::open_pair;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pivot_root, setsid};
 use oci_spec::runtime::Spec;
-use std::ffi::OsString;
 use std::fs;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -40,10 +47,16 @@ pub(super) struct Setup {
     pub target: PathBuf,
     /// Directory of the run-time files.
     pub run_dir: PathBuf,
+    /// Volumes whose owner is our matter.
+    pub volumes: Vec<PathBuf>,
+    /// Which ids the container has.
+    pub ids: IdKind,
     /// What runs.
     pub program: Program,
     /// Whether a reaper is pid 1.
     pub init: bool,
+    /// The control group it may divide.
+    pub cgroup: Option<Group>,
     /// Which driver makes the root file system.
     pub driver: Box<dyn Driver>,
     /// For a container that runs once, in the foreground, instead of a service.
@@ -85,12 +98,10 @@ impl Foreground {
 
 /// Waits for the id maps, sets the container up and becomes the service. Returns the exit code of a failure.
 pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd) -> i32 {
-    let mut byte = [0];
     // End of file: the joiner failed and has told why.
-    if !matches!(fs::File::from(go).read(&mut byte), Ok(1)) {
-        return 1;
-    }
-    let error = match set_up(setup) {
+    let Ok((1, mut fds)) = recv_fds(go.as_fd(), &mut [0]) else { return 1 };
+    drop(go);
+    let error = match set_up(setup, fds.pop()) {
         Ok(()) if setup.init => match start_reaper(setup, supervisor) {
             Ok(code) => return code,
             Err(error) => error,
@@ -107,6 +118,11 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
     if let Some(Err(error)) = setup.foreground.as_ref().map(|foreground| foreground.open_terminal(supervisor)) {
         return error;
     }
+    let (uid, gid) = setup.program.user;
+    // Capabilities stay for the last steps, which give them up.
+    if let Err(error) = switch(uid, gid, &[]) {
+        return Error::failed(format!("cannot become the user {uid} with the group {gid}")).because(error);
+    }
     setup.program.replace_process(|| {
         if let Some(foreground) = &setup.foreground {
             return foreground.tie();
@@ -117,31 +133,40 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
     })
 }
 
-fn set_up(setup: &Setup) -> Result<()> {
+/// `image` is given where the yard's own mount of it has the wrong owners.
+fn set_up(setup: &Setup, image: Option<OwnedFd>) -> Result<()> {
+    // Both before our files in /proc become root's.
+    set_oom_score(&setup.spec)?;
+    if clock::is_asked(&setup.spec) {
+        clock::begin_anew()?;
+    }
+    caps::hide_from_others().context(|| "cannot hide from other processes")?;
     // A session of its own: the terminal of whoever runs systemd is none of its business.
     setsid().context(|| "cannot start a session")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context(|| "cannot make the mounts private")?;
-    setup.driver.mount(&Layers {
-        image: &setup.image,
-        upper: &setup.upper,
-        work: &setup.work,
-        target: &setup.target,
-        volatile: setup.foreground.is_some(),
-    })?;
-    let prepared = Prepare::from_spec(&setup.spec)?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let run_dir = open(&setup.run_dir, flags, Mode::empty()).context(|| format!("cannot open `{}`", setup.run_dir.display()))?;
     // While the old tree is in sight: a file of a tree that is gone cannot be cloned.
-    let names = [Identity::prepare(setup, "passwd")?, Identity::prepare(setup, "group")?];
+    let names = [Identity::prepare(&setup.run_dir, "passwd")?, Identity::prepare(&setup.run_dir, "group")?];
+    let places = match &image {
+        Some(tree) => Places::by_descriptor(setup, tree)?,
+        None => Places::by_path(setup),
+    };
+    // What is taken from the host is taken as the user. What is new belongs to the container's root, whom a private map does not
+    // make of the user: nobody else could write there.
+    let prepared = Prepare::from_spec(&setup.spec, || match setup.ids {
+        IdKind::Private => switch(0, 0, &[]).context(|| "cannot become root of the container"),
+        IdKind::User | IdKind::Range => Ok(()),
+    })?;
+    setup.driver.mount(&places.layers())?;
     // pivot_root(2), "pivot_root(".", ".")": the old root comes to lie on top of the new one. It goes at once: `/..` leads into
     // what is mounted on top, and the image's links are not to lead there.
-    std::env::set_current_dir(&setup.target).context(|| format!("cannot enter `{}`", setup.target.display()))?;
+    std::env::set_current_dir(&places.target).context(|| format!("cannot enter `{}`", setup.target.display()))?;
+    drop((places, image));
     pivot_root(".", ".").context(|| "cannot change the root file system")?;
     umount2(".", MntFlags::MNT_DETACH).context(|| "cannot let go of the old root")?;
     std::env::set_current_dir("/").context(|| "cannot enter the new root")?;
     prepared.attach_all()?;
-    add_identity(setup, &run_dir, &names)?;
+    identity::add(&setup.spec, names)?;
     apply_sysctls(&setup.spec)?;
     prepared.restrict()?;
     crate::sys::net::loopback_up().context(|| "cannot bring the loopback interface up")?;
@@ -149,69 +174,47 @@ fn set_up(setup: &Setup) -> Result<()> {
         nix::unistd::sethostname(name).context(|| format!("cannot set the host name `{name}`"))?;
     }
     fs::create_dir_all(&setup.program.cwd)
-        .context(|| format!("cannot make the working directory `{}`", setup.program.cwd.display()))
+        .context(|| format!("cannot make the working directory `{}`", setup.program.cwd.display()))?;
+    // Last: until here mount points and files were made in it.
+    if setup.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+        read_only_root().context(|| "cannot make the root file system read-only")?;
+    }
+    Ok(())
+}
+
+fn read_only_root() -> std::io::Result<()> {
+    let root = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    set_attr(root.as_fd(), Attr::RDONLY, false)
+}
+
+/// How soon the service is killed when memory ends; what it starts inherits that.
+fn set_oom_score(spec: &Spec) -> Result<()> {
+    let Some(score) = spec.process().as_ref().and_then(|process| process.oom_score_adj()) else { return Ok(()) };
+    match fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        // Below what the user's systemd has (proc_pid_oom_score_adj(5)); install has warned.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        other => other.context(|| format!("cannot set the OOM score to {score}")),
+    }
 }
 
 fn apply_sysctls(spec: &Spec) -> Result<()> {
     for (key, value) in spec.linux().iter().filter_map(|linux| linux.sysctl().as_ref()).flatten() {
         let path = Path::new("/proc/sys").join(key.replace('.', "/"));
-        fs::write(&path, value).context(|| format!("cannot set `{key}` to `{value}`"))?;
+        fs::write(&path, value).map_err(|error| {
+            let denied = error.kind() == std::io::ErrorKind::PermissionDenied && !key.starts_with("net.");
+            let error = Error::failed(format!("cannot set `{key}` to `{value}`")).because(error);
+            match denied {
+                // ipc_permissions() of ipc/ipc_sysctl.c goes by the id, not by capabilities.
+                true => error.hint("the kernel (6.1 or later) lets only the id 0 of a container set it: the recipe needs uid 0, or ids that have it"),
+                false => error,
+            }
+        })?;
     }
     Ok(())
 }
 
-/// A file of the run-time directory, empty so far, and a detached mount of it.
-struct Identity {
-    name: &'static str,
-    tree: OwnedFd,
-}
-
-impl Identity {
-    fn prepare(setup: &Setup, name: &'static str) -> Result<Self> {
-        let path = setup.run_dir.join(name);
-        let what = || format!("cannot prepare `{}`", path.display());
-        fs::write(&path, b"").context(what)?;
-        let tree = clone_tree(&path, false).context(what)?;
-        set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC), false).context(what)?;
-        Ok(Identity { name, tree })
-    }
-}
-
-/// Gives the service's ids names where the image has none: programs such as initdb look themselves up.
-fn add_identity(setup: &Setup, run_dir: &OwnedFd, names: &[Identity; 2]) -> Result<()> {
-    let Some(process) = setup.spec.process() else { return Ok(()) };
-    let (uid, gid) = (process.user().uid(), process.user().gid());
-    let home = setup.program.env.get("HOME").map_or_else(|| OsString::from("/"), Clone::clone);
-    let user = format!("steading:x:{uid}:{gid}::{}:/bin/sh\n", home.to_string_lossy().replace([':', '\n'], "_"));
-    for (identity, (id, line)) in names.iter().zip([(uid, user), (gid, format!("steading:x:{gid}:\n"))]) {
-        let path = Path::new("/etc").join(identity.name);
-        let mut text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error).context(|| format!("cannot read `{}` of the image", path.display())),
-        };
-        if has_id(&text, id) {
-            continue;
-        }
-        if text.last().is_some_and(|byte| *byte != b'\n') {
-            text.push(b'\n');
-        }
-        text.extend_from_slice(line.as_bytes());
-        let what = || format!("cannot provide `{}`", path.display());
-        let flags = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let file = nix::fcntl::openat(run_dir, identity.name, flags, Mode::empty()).context(what)?;
-        std::io::Write::write_all(&mut fs::File::from(file), &text).context(what)?;
-        make_target(&path, true)?;
-        attach(identity.tree.as_fd(), &path).context(what)?;
-    }
-    Ok(())
-}
-
-/// Whether a passwd(5) or group(5) file names `id` (third field in both).
-fn has_id(text: &[u8], id: u32) -> bool {
-    let wanted = id.to_string();
-    text.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b':').nth(2) == Some(wanted.as_bytes()))
-}
+/// Of linux/capability.h.
+const CAP_KILL: u8 = 5;
 
 /// Becomes a small pid 1: starts the service as its child, passes signals on, reaps orphans, ends as the service ended.
 fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
@@ -223,16 +226,25 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
         1
     })
     .context(|| "cannot start the service below its reaper")?;
-    crate::sys::caps::drop_all().context(|| "cannot give up capabilities")?;
-    crate::sys::caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+    caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
+    setup.program.policy.install()?;
+    let (uid, gid) = setup.program.user;
+    switch(uid, gid, &[]).context(|| format!("cannot become the user {uid} with the group {gid}"))?;
+    // The service may become somebody else, whom its signals must reach.
+    let kept = if setup.ids == IdKind::User { Set::EMPTY } else { Set::EMPTY.with(CAP_KILL) };
+    // This is the host's program: the service is not to look into it, nor to trace it.
+    caps::stand_apart(setup.program.privileges.capabilities(), kept).context(|| "cannot give up capabilities")?;
     setup.foreground.as_ref().map_or(Ok(()), Foreground::tie)?;
     // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
     nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)
         .context(|| "cannot close stdin")?;
     process::close_from(3).context(|| "cannot close descriptors")?;
+    // Not sigwait(3), which unblocks what it waits for: the supervisor would see signals that nobody takes.
+    let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC).context(|| "cannot wait for signals")?;
     loop {
-        match all.wait() {
-            Ok(Signal::SIGCHLD) => {
+        let signal = signals.read_signal().ok().flatten().and_then(|info| i32::try_from(info.ssi_signo).ok());
+        match signal.map(Signal::try_from) {
+            Some(Ok(Signal::SIGCHLD)) => {
                 while let Ok(status) = waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
                     match status {
                         WaitStatus::StillAlive => break,
@@ -243,20 +255,8 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
                     }
                 }
             }
-            Ok(signal) => drop(kill(service, signal)),
-            Err(_) => {}
+            Some(Ok(signal)) => drop(kill(service, signal)),
+            _ => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_found_only_in_the_third_field() {
-        let text = b"root:x:0:0:root:/root:/bin/sh\npostgres:x:999:998::/:/bin/sh\nbroken\n";
-        assert!(has_id(text, 999) && has_id(text, 0));
-        assert!(!has_id(text, 998) && !has_id(text, 99));
     }
 }

@@ -1,19 +1,17 @@
 //! Starting a container: fork a joiner, which enters U0 and clones the service's process as our own child.
 
 use super::child::{self, Setup};
+use super::ids;
 use super::message::{self, Message, send_failure, send_pid};
 use crate::error::{Context, Error, Result};
-use crate::idmap::IdRange;
-use crate::sys::process;
+use crate::sys::process::{self, Relation};
+use crate::sys::socket::send_fds;
 use crate::yard::Joined;
-use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
-use nix::unistd::{Pid, pipe2};
-use std::fs;
-use std::io::Write;
+use nix::unistd::Pid;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// A service that was executed.
@@ -27,7 +25,7 @@ pub(super) struct Started {
     pub terminal: Option<OwnedFd>,
 }
 
-/// Namespaces of every container: all but that of time.
+/// Namespaces of every container: all but that of time, which some have (`clock.rs`).
 pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWNS)
     .union(CloneFlags::CLONE_NEWPID)
@@ -36,14 +34,15 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWCGROUP);
 
-/// Starts the container and returns once its program was executed.
+/// Starts the container and returns once its program was executed. `meanwhile` is done while others set it up.
 ///
 /// # Errors
-/// What failed in the set-up, as it was told from inside.
-pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
+/// What failed in the set-up, as it was told from inside; that of `meanwhile`.
+pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Result<()>) -> Result<Started> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "cannot make a socket pair")?;
-    let (go, go_writer) = pipe2(OFlag::O_CLOEXEC).context(|| "cannot make a pipe")?;
+    let (go, go_writer) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .context(|| "cannot make a socket pair")?;
     // After the fork the parent drops these: an end kept open would hide that the other side closed.
     let mut for_joiner = Some((theirs, go, go_writer));
     let joiner = process::fork(|| match for_joiner.take() {
@@ -52,11 +51,37 @@ pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
     })
     .context(|| "cannot fork")?;
     drop(for_joiner);
+    meanwhile()?;
+    let heard = hear(setup, &ours);
+    // The joiner has told all it had to tell.
+    let _ = waitpid(joiner, None);
+    heard
+}
+
+/// As [`start`], by a process that has entered U0 itself and waits for the container there.
+///
+/// # Errors
+/// What failed in the set-up.
+pub(super) fn start_here(setup: &Setup) -> Result<Started> {
+    let pair = || {
+        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+        pair.context(|| "cannot make a socket pair")
+    };
+    let ((ours, theirs), (go, go_writer)) = (pair()?, pair()?);
+    if let Err(error) = clone_service(setup, Relation::Child, &theirs, go, go_writer) {
+        send_failure(theirs.as_fd(), &error).context(|| "cannot tell of a failure")?;
+    }
+    drop(theirs);
+    hear(setup, &ours)
+}
+
+/// What the set-up tells, until the program is executed.
+fn hear(setup: &Setup, ours: &OwnedFd) -> Result<Started> {
     let mut pid = None;
     let mut listener = None;
     let mut terminal = None;
     let result = loop {
-        match message::receive(&ours).context(|| "cannot hear from the container's set-up") {
+        match message::receive(ours).context(|| "cannot hear from the container's set-up") {
             Ok(Message::Pid(number)) => pid = Some(Pid::from_raw(number)),
             Ok(Message::Listener(fd)) => listener = Some(fd),
             Ok(Message::Terminal(fd)) => terminal = Some(fd),
@@ -65,8 +90,6 @@ pub(super) fn start(setup: &Setup, yard: &Joined) -> Result<Started> {
             Err(error) => break Err(error),
         }
     };
-    // The joiner has told all it had to tell.
-    let _ = waitpid(joiner, None);
     // All that was to come has come; what ended before that has not been executed.
     let is_executed = match &setup.foreground {
         Some(foreground) => foreground.terminal == terminal.is_some(),
@@ -91,7 +114,8 @@ pub(super) fn end(pid: Pid) {
 }
 
 fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> i32 {
-    match clone_service(setup, yard, &supervisor, go, go_writer) {
+    let result = enter(setup, yard).and_then(|()| clone_service(setup, Relation::Sibling, &supervisor, go, go_writer));
+    match result {
         Ok(()) => 0,
         Err(error) => {
             let _ = send_failure(supervisor.as_fd(), &error);
@@ -100,13 +124,21 @@ fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_write
     }
 }
 
-/// The joiner, inside U0 as its root: makes the service's process and writes its id maps.
-fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> Result<()> {
-    let user = setup.spec.process().as_ref().map(|process| process.user().clone()).unwrap_or_default();
+fn enter(setup: &Setup, yard: &Joined) -> Result<()> {
+    if let Some(group) = &setup.cgroup {
+        // The cgroup namespace begins where its maker is.
+        group.enter()?;
+    }
     setns(&yard.user, CloneFlags::CLONE_NEWUSER).context(|| "cannot enter the yard's user namespace")?;
-    setns(&yard.mount, CloneFlags::CLONE_NEWNS).context(|| "cannot enter the yard's mount namespace")?;
+    setns(&yard.mount, CloneFlags::CLONE_NEWNS).context(|| "cannot enter the yard's mount namespace")
+}
+
+/// Inside U0 as its root: makes the service's process and writes its id maps.
+fn clone_service(setup: &Setup, relation: Relation, supervisor: &OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> Result<()> {
+    let maps = ids::nested(&setup.spec)?;
+    ids::own(setup, &maps)?;
     let mut for_child = Some((go, go_writer));
-    let pid = process::clone_sibling(NAMESPACES, || match for_child.take() {
+    let pid = process::clone_into(NAMESPACES, relation, || match for_child.take() {
         Some((go, writer)) => {
             drop(writer);
             child::run(setup, go, supervisor)
@@ -121,12 +153,11 @@ fn clone_service(setup: &Setup, yard: &Joined, supervisor: &OwnedFd, go: OwnedFd
         };
         Error::host("cannot make the container's namespaces").because(error).hint(hint)
     })?;
-    let Some((_, mut writer)) = for_child.take().map(|(go, writer)| (go, fs::File::from(writer))) else { return Ok(()) };
+    let Some((_, writer)) = for_child.take() else { return Ok(()) };
     send_pid(supervisor.as_fd(), pid.as_raw()).context(|| "cannot tell the service's process id")?;
-    // U0's id 0 is the user: inside the container the user is the service.
-    for (file, id) in [("uid_map", user.uid()), ("gid_map", user.gid())] {
-        let line = IdRange::single(id, 0).to_string();
-        fs::write(format!("/proc/{pid}/{file}"), line).context(|| format!("cannot write the container's {file}"))?;
-    }
-    writer.write_all(b"g").context(|| "cannot start the container")
+    ids::write(pid, &maps)?;
+    let image = ids::image(setup, pid)?;
+    let fds: Vec<_> = image.iter().map(AsFd::as_fd).collect();
+    send_fds(writer.as_fd(), b"g", &fds).context(|| "cannot start the container")?;
+    Ok(())
 }

@@ -3,20 +3,23 @@
 //! The process that waits enters the container's namespaces itself, which saves a fork; only the pid namespace takes effect for
 //! children alone. It opens the program's terminal in the container's devpts and looks users up in the container's files.
 
+use super::clock::NEWTIME;
 use super::container::NAMESPACES;
 use super::launch::Program;
 use super::message::{self, Message, send_failure};
+use super::policy::{Policies, Policy};
+use super::privileges::Privileges;
 use super::record;
 use super::terminal::{self, Attendant, Role};
 use crate::error::{Context, Error, Result};
 use crate::image::{Identity, UserText};
 use crate::resolve::{Plan, ServiceName};
 use crate::state::{Paths, Services};
-use crate::sys::identity;
 use crate::sys::process::{self, OneThread};
 use crate::sys::terminal::open_pair;
+use crate::sys::{caps, identity};
 use nix::fcntl::OFlag;
-use nix::sched::setns;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -45,27 +48,33 @@ pub struct Command {
     pub terminal: bool,
 }
 
-/// The service's program environment with `HOME` filled in.
+/// The service's program environment but for `HOME`, which [`Program`] fills in.
 pub(super) fn environment(plan: &Plan) -> BTreeMap<String, OsString> {
-    let mut env: BTreeMap<String, OsString> = plan.process.env.iter().map(|(key, value)| (key.clone(), value.into())).collect();
-    env.entry("HOME".into()).or_insert_with(|| "/".into());
-    env
+    crate::spec::environment(plan).into_iter().map(|(key, value)| (key, value.into())).collect()
 }
 
 /// The program that `command` becomes beside the service of `plan`.
-pub(super) fn program(plan: &Plan, command: &Command) -> Program {
+pub(super) fn program(plan: &Plan, command: &Command, policy: &Policy) -> Program {
     let mut env = environment(plan);
     env.extend(command.env.clone());
     let cwd = command.cwd.clone().unwrap_or_else(|| OsString::from(&plan.process.cwd));
-    Program { args: command.args.clone(), env, cwd }
+    let user = (plan.process.uid, plan.process.gid);
+    let privileges = Privileges::of(&plan.isolation);
+    Program { args: command.args.clone(), env, cwd, user, privileges, policy: policy.clone() }
 }
 
-/// Enters the container of the process that `pidfd` names and runs `program` there, as the service's user and without
-/// capabilities; ends as it ends. In a forked child; returns the error of a failure.
-pub(super) fn enter(pidfd: &OwnedFd, program: &Program) -> Error {
+/// The namespaces of a container of `plan`.
+pub(super) fn namespaces(plan: &Plan) -> CloneFlags {
+    // Asked for only where there is one: entering the host's time namespace is not a user's to do.
+    if plan.isolation.time { NAMESPACES.union(NEWTIME) } else { NAMESPACES }
+}
+
+/// Enters the container of the process that `pidfd` names and runs `program` there without capabilities; ends as it ends. In a forked
+/// child; returns the error of a failure.
+pub(super) fn enter(pidfd: &OwnedFd, program: &Program, namespaces: CloneFlags) -> Error {
     let run = || {
-        let proof = join(pidfd)?;
-        wait(start(proof, program, None, None)?)
+        let proof = join(pidfd, namespaces)?;
+        wait(start(proof, program, &[], None)?)
     };
     match run() {
         Ok(code) => process::exit_now(code),
@@ -74,20 +83,22 @@ pub(super) fn enter(pidfd: &OwnedFd, program: &Program) -> Error {
 }
 
 /// Moves this process into the container's namespaces.
-fn join(pidfd: &OwnedFd) -> Result<OneThread> {
+fn join(pidfd: &OwnedFd, namespaces: CloneFlags) -> Result<OneThread> {
     let what = || "cannot enter the container";
     let proof = process::one_thread().context(what)?;
+    // Before anything inside can see us: this program and its descriptors are the host's.
+    caps::hide_from_others().context(|| "cannot hide from the container")?;
     // One call for all: the kernel enters the user namespace first and judges the others by the new credentials (setns(2)).
-    setns(pidfd, NAMESPACES).context(what)?;
+    setns(pidfd, namespaces).context(what)?;
     Ok(proof)
 }
 
 /// Starts `program` in the container that this process has joined; returns once it is executed.
-fn start(proof: OneThread, program: &Program, who: Option<&Identity>, terminal: Option<&OwnedFd>) -> Result<Pid> {
+fn start(proof: OneThread, program: &Program, groups: &[u32], terminal: Option<&OwnedFd>) -> Result<Pid> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "cannot make a socket pair")?;
     let pid = process::fork_with(proof, || {
-        let error = match prepare(who, terminal) {
+        let error = match prepare(program.user, groups, terminal) {
             Ok(()) => program.replace_process(|| Ok(())),
             Err(error) => error,
         };
@@ -106,10 +117,8 @@ fn start(proof: OneThread, program: &Program, who: Option<&Identity>, terminal: 
 }
 
 /// The child's own steps before the common ones.
-fn prepare(who: Option<&Identity>, terminal: Option<&OwnedFd>) -> Result<()> {
-    if let Some(Identity { uid, gid: Some(gid), groups, .. }) = who {
-        identity::switch(*uid, *gid, groups).context(|| format!("cannot become the user {uid} with the group {gid}"))?;
-    }
+fn prepare((uid, gid): (u32, u32), groups: &[u32], terminal: Option<&OwnedFd>) -> Result<()> {
+    identity::switch(uid, gid, groups).context(|| format!("cannot become the user {uid} with the group {gid}"))?;
     // Who gives up waiting for it (a probe's time-out, a killed `steading exec`) ends it too. After the change of ids, which
     // clears it.
     set_pdeathsig(Signal::SIGKILL).context(|| "cannot tie the process to its parent")?;
@@ -162,6 +171,10 @@ impl Maps {
         Ok(Maps { uid: read("uid_map")?, gid: read("gid_map")? })
     }
 
+    fn has_group(&self, gid: u32) -> bool {
+        require("group", gid, &self.gid).is_ok()
+    }
+
     fn require(&self, uid: u32, gid: u32) -> Result<()> {
         require("user", uid, &self.uid)?;
         require("group", gid, &self.gid)
@@ -189,16 +202,9 @@ fn require(kind: &str, id: u32, map: &str) -> Result<()> {
         .hint("a service whose recipe asks for `ids = \"range\"` has more"))
 }
 
-/// Who `wanted` is in the container that this process has joined, and home; the service's user where nothing is wanted.
-fn look_up(plan: &Plan, wanted: Option<(&UserText, &Maps)>) -> Result<Identity> {
-    let files = |names: bool| if names { (read_file("/etc/passwd"), read_file("/etc/group")) } else { Default::default() };
-    let Some((user, maps)) = wanted else {
-        let (passwd, _) = files(!plan.process.env.contains_key("HOME"));
-        let home = UserText::number(plan.process.uid).look_up(&passwd, b"")?.home;
-        return Ok(Identity { uid: plan.process.uid, gid: Some(plan.process.gid), groups: Vec::new(), home });
-    };
-    let (passwd, group) = files(true);
-    let found = user.look_up(&passwd, &group)?;
+/// Who `user` is in the container that this process has joined.
+fn look_up(plan: &Plan, user: &UserText, maps: &Maps) -> Result<Identity> {
+    let found = user.look_up(&read_file("/etc/passwd"), &read_file("/etc/group"))?;
     let gid = found.gid.unwrap_or(plan.process.gid);
     maps.require(found.uid, gid)?;
     Ok(Identity { gid: Some(gid), ..found })
@@ -216,33 +222,41 @@ pub fn exec(paths: &Paths, name: &ServiceName, command: &Command) -> Result<u8> 
     let (pid, pidfd) = record::find(&super::run_dir(paths, name))?.ok_or_else(|| {
         Error::failed(format!("the service `{name}` is not running")).hint(format!("start it: `steading start {name}`"))
     })?;
-    let mut program = program(&plan, command);
+    let service = paths.service(name);
+    let spec_file = service.runtime_spec();
+    let config = fs::read(&spec_file).context(|| format!("cannot read `{}`", spec_file.display()))?;
+    let mut program = program(&plan, command, &Policies::load(&service, &config)?.service);
     // While the host's /proc is in sight.
     let maps = command.user.as_ref().map(|_| Maps::of(pid)).transpose()?;
     let attendant = Attendant::new()?;
-    let proof = join(&pidfd)?;
-    let who = look_up(&plan, command.user.as_ref().zip(maps.as_ref()))?;
-    let has_home = command.env.contains_key("HOME") || (command.user.is_none() && plan.process.env.contains_key("HOME"));
-    if !has_home {
-        program.env.insert("HOME".into(), who.home.clone().unwrap_or_else(|| "/".into()).into());
+    let proof = join(&pidfd, namespaces(&plan))?;
+    let mut groups = Vec::new();
+    if let Some((user, maps)) = command.user.as_ref().zip(maps.as_ref()) {
+        let who = look_up(&plan, user, maps)?;
+        program.user = (who.uid, who.gid.unwrap_or(plan.process.gid));
+        groups = who.groups.into_iter().filter(|gid| maps.has_group(*gid)).collect();
+        // Not that of the service's user.
+        if !command.env.contains_key("HOME") {
+            program.env.insert("HOME".into(), who.home.unwrap_or_else(|| "/".into()).into());
+        }
     }
     let (ours, theirs) = match command.terminal {
-        true => open_terminal(&who).map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+        true => open_terminal(program.user.0).map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
         false => (None, None),
     };
     ours.iter().for_each(terminal::copy_our_size);
-    let pid = start(proof, &program, Some(&who), theirs.as_ref())?;
+    let pid = start(proof, &program, &groups, theirs.as_ref())?;
     drop(theirs);
     let code = attendant.attend(pid, Role::Joined, ours)?;
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
 }
 
 /// A terminal of the container's own, which belongs to the program's user.
-fn open_terminal(who: &Identity) -> Result<(OwnedFd, OwnedFd)> {
+fn open_terminal(uid: u32) -> Result<(OwnedFd, OwnedFd)> {
     let what = || "cannot open a terminal in the container";
     let (ours, theirs) = open_pair().context(what)?;
-    if nix::unistd::getuid().as_raw() != who.uid {
-        std::os::unix::fs::fchown(&theirs, Some(who.uid), None).context(what)?;
+    if nix::unistd::getuid().as_raw() != uid {
+        std::os::unix::fs::fchown(&theirs, Some(uid), None).context(what)?;
     }
     Ok((ours, theirs))
 }

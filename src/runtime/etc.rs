@@ -30,7 +30,8 @@ pub fn write(plan: &Plan, secret_values: &Path, run_dir: &Path) -> Result<()> {
     let secrets = run_dir.join("secrets");
     remove_dir(&secrets)?;
     if !plan.secrets.is_empty() {
-        create_dir_all(&secrets, 0o700)?;
+        // Nobody of the host gets here; of the container those who may read a secret may have other ids than the directory.
+        create_dir_all(&secrets, 0o711)?;
         for secret in &plan.secrets {
             let from = secret_values.join(&secret.name);
             let value = fs::read(&from).context(|| format!("cannot read the secret `{}`", from.display()))?;
@@ -40,9 +41,15 @@ pub fn write(plan: &Plan, secret_values: &Path, run_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the files of a service that does not run any more.
+/// Removes the files of a service that does not run any more. The directory itself is systemd's (`RuntimeDirectory=`), and lies
+/// outside of what a confined supervisor can write.
 pub(super) fn remove(run_dir: &Path) -> Result<()> {
-    remove_dir(run_dir)
+    match fs::remove_dir_all(run_dir) {
+        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ReadOnlyFilesystem) => {
+            Err(error).context(|| format!("cannot remove `{}`", run_dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn remove_dir(path: &Path) -> Result<()> {

@@ -1,7 +1,10 @@
 //! The last steps before exec, for the service itself and for what joins it: directory, privileges, descriptors, exec.
 
+use super::identity;
+use super::policy::Policy;
+use super::privileges::Privileges;
 use crate::error::{Context, Error, Kind, Result};
-use crate::sys::{caps, process, seccomp};
+use crate::sys::{caps, process};
 use nix::errno::Errno;
 use nix::unistd::{chdir, execve};
 use std::collections::BTreeMap;
@@ -17,10 +20,16 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) struct Program {
     /// Program and arguments.
     pub args: Vec<OsString>,
-    /// The whole environment.
+    /// The whole environment; `HOME` is filled in from the container's passwd(5) where it is missing.
     pub env: BTreeMap<String, OsString>,
     /// Working directory.
     pub cwd: OsString,
+    /// As which user and group.
+    pub user: (u32, u32),
+    /// What it may do.
+    pub privileges: Privileges,
+    /// Which system calls it may make.
+    pub policy: Policy,
 }
 
 fn c_string(text: &OsStr) -> Result<CString> {
@@ -53,7 +62,8 @@ impl Program {
         let candidates = self.candidates()?;
         let args = self.args.iter().map(|arg| c_string(arg)).collect::<Result<Vec<_>>>()?;
         let mut env = Vec::with_capacity(self.env.len());
-        for (key, value) in &self.env {
+        let home = (!self.env.contains_key("HOME")).then(|| ("HOME".to_owned(), identity::home(nix::unistd::getuid().as_raw())));
+        for (key, value) in self.env.iter().chain(home.iter().map(|(key, value)| (key, value))) {
             let mut line = OsString::from(key);
             line.push("=");
             line.push(value);
@@ -64,9 +74,12 @@ impl Program {
         process::new_session_keyring().map_err(|error| {
             Error::failed("cannot make a session keyring").because(error).hint("a limit of keys? see `kernel.keys.maxkeys`")
         })?;
-        caps::drop_all().context(|| "cannot give up capabilities")?;
+        self.privileges.limit()?;
         caps::no_new_privileges().context(|| "cannot set no_new_privs")?;
-        seccomp::deny_terminal_injection().context(|| "cannot install the terminal filter")?;
+        // Before the capabilities go: with them no program of the container may trace us (ptrace(2)), without them one might,
+        // and so make calls from here that its own filters refuse.
+        self.policy.install()?;
+        self.privileges.keep()?;
         process::close_on_exec_from(3).context(|| "cannot mark descriptors close-on-exec")?;
         process::reset_signals().context(|| "cannot reset signals")?;
         before_exec()?;
@@ -100,8 +113,14 @@ mod tests {
 
     #[test]
     fn a_name_without_a_slash_is_looked_for_along_the_containers_path() {
-        let program =
-            Program { args: vec!["postgres".into()], env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]), cwd: "/".into() };
+        let program = Program {
+            args: vec!["postgres".into()],
+            env: BTreeMap::from([("PATH".into(), "/a:/b/c".into())]),
+            cwd: "/".into(),
+            user: (0, 0),
+            privileges: Privileges::default(),
+            policy: crate::runtime::Policies::of(&Default::default()).unwrap().service,
+        };
         assert_eq!(program.candidates().unwrap(), [c"/a/postgres".to_owned(), c"/b/c/postgres".to_owned()]);
         let direct = Program { args: vec!["./x".into()], ..program.clone() };
         assert_eq!(direct.candidates().unwrap(), [c"./x".to_owned()]);

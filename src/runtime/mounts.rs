@@ -36,7 +36,7 @@ struct Prepared {
 #[derive(Debug)]
 pub(super) struct Prepare {
     mounts: Vec<Prepared>,
-    devices: Vec<(&'static str, OwnedFd)>,
+    devices: Vec<(PathBuf, OwnedFd)>,
     masks: Vec<PathBuf>,
     read_only: Vec<PathBuf>,
 }
@@ -90,15 +90,26 @@ fn prepare(mount: &Mount) -> Result<Prepared> {
 }
 
 impl Prepare {
-    /// Clones and makes everything `spec` asks for. The host's tree must be in sight.
-    pub(super) fn from_spec(spec: &Spec) -> Result<Self> {
-        let mounts = spec.mounts().iter().flatten().map(prepare).collect::<Result<_>>()?;
-        let device = |name: &'static str| {
-            let tree = clone_tree(&Path::new("/dev").join(name), false).context(|| format!("cannot bind `/dev/{name}`"))?;
-            set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NOEXEC), false).context(|| format!("cannot restrict `/dev/{name}`"))?;
-            Ok((name, tree))
+    /// Clones and makes everything `spec` asks for. The host's tree must be in sight. `between` comes after what is taken from the host, and
+    /// before the new file systems, which belong to whom the process is then.
+    pub(super) fn from_spec(spec: &Spec, between: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let list: Vec<&Mount> = spec.mounts().iter().flatten().collect();
+        let of_host = |mount: &Mount| mount.typ().as_deref().is_none_or(|kind| kind == "bind");
+        let bound = list.iter().map(|mount| of_host(mount).then(|| prepare(mount)).transpose());
+        let bound: Vec<Option<Prepared>> = bound.collect::<Result<_>>()?;
+        let device = |path: PathBuf| {
+            let tree = clone_tree(&path, false).map_err(|error| {
+                Error::host(format!("cannot bind `{}`", path.display())).because(error).hint("see `steading doctor`")
+            })?;
+            set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NOEXEC), false)
+                .context(|| format!("cannot restrict `{}`", path.display()))?;
+            Ok((path, tree))
         };
-        let devices = DEVICES.into_iter().map(device).collect::<Result<_>>()?;
+        let asked = spec.linux().iter().flat_map(|linux| linux.devices().iter().flatten()).map(|device| device.path().clone());
+        let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name)).chain(asked).map(device).collect::<Result<_>>()?;
+        between()?;
+        let mounts = bound.into_iter().zip(list).map(|(bound, mount)| bound.map_or_else(|| prepare(mount), Ok));
+        let mounts = mounts.collect::<Result<_>>()?;
         let paths = |list: &Option<Vec<String>>| list.iter().flatten().map(PathBuf::from).collect();
         let linux = spec.linux().as_ref();
         Ok(Prepare {
@@ -123,10 +134,9 @@ impl Prepare {
     }
 
     fn fill_dev(&self) -> Result<()> {
-        for (name, tree) in &self.devices {
-            let target = Path::new("/dev").join(name);
-            make_target(&target, true)?;
-            attach(tree.as_fd(), &target).context(|| format!("cannot mount `{}`", target.display()))?;
+        for (target, tree) in &self.devices {
+            make_target(target, true)?;
+            attach(tree.as_fd(), target).context(|| format!("cannot mount `{}`", target.display()))?;
         }
         for (name, target) in LINKS {
             symlink(target, Path::new("/dev").join(name)).context(|| format!("cannot link `/dev/{name}`"))?;
@@ -147,20 +157,39 @@ impl Prepare {
                 }
             }
         }
+        // One empty directory covers all.
+        let mut empty: Option<&Path> = None;
         for path in &self.masks {
             let what = || format!("cannot mask `{}`", path.display());
             let Ok(metadata) = fs::symlink_metadata(path) else { continue };
-            let cover = if metadata.is_dir() {
-                let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV).and(Attr::NOEXEC);
-                new_mount("tmpfs", "tmpfs", &[("size", Some("0")), ("mode", Some("0555")), ("nr_inodes", Some("1"))], attr)
-                    .context(what)?
-            } else {
-                clone_tree(Path::new("/dev/null"), false).context(what)?
+            let cover = match empty {
+                _ if !metadata.is_dir() => clone_tree(Path::new("/dev/null"), false)
+                    .and_then(|null| set_attr(null.as_fd(), Attr::RDONLY, false).map(|()| null)),
+                Some(mounted) => clone_tree(mounted, false),
+                None => {
+                    empty = Some(path);
+                    let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV).and(Attr::NOEXEC);
+                    new_mount("tmpfs", "tmpfs", &[("size", Some("4k")), ("mode", Some("0555")), ("nr_inodes", Some("2"))], attr)
+                }
             };
-            attach(cover.as_fd(), path).context(what)?;
+            attach(cover.context(what)?.as_fd(), path).context(what)?;
         }
         Ok(())
     }
+}
+
+/// Paths of this host's /sys that are masked beside those that every host has: when its processors were throttled tells what others
+/// compute (as in Docker's defaults).
+#[must_use]
+pub fn masks_of_host() -> Vec<PathBuf> {
+    let mut list: Vec<PathBuf> = fs::read_dir("/sys/devices/system/cpu")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("thermal_throttle")))
+        .filter(|path| path.is_dir())
+        .collect();
+    list.sort_unstable();
+    list
 }
 
 /// Makes sure that something of the right kind is there to mount on.

@@ -5,10 +5,12 @@ use super::container::{self, Started};
 use super::enter::{self, Command};
 use super::handover::Handover;
 use super::launch::Program;
-use super::{etc, record, signals, sockets};
+use super::policy::Policies;
+use super::privileges::Privileges;
+use super::{cgroup, etc, harden, record, signals, sockets};
 use crate::error::{Context, Error, Result};
 use crate::ready::{Step, Tracker};
-use crate::resolve::{Plan, Probe, ServiceName};
+use crate::resolve::{IdKind, Plan, Probe, ServiceName};
 use crate::rootfs::Hybrid;
 use crate::state::{Paths, Services};
 use crate::sys::file::create_dir_all;
@@ -42,9 +44,9 @@ pub fn supervise(paths: &Paths, name: &ServiceName) -> Result<i32> {
     let signals = signals::take()?;
     let plan = Services::new(paths).load(name)?;
     let run_dir = etc::run_dir(paths, name);
-    let result = start(paths, &plan, &run_dir, stored, &notify).and_then(|(started, handover)| {
+    let result = start(paths, &plan, &run_dir, stored, &notify).and_then(|(started, handover, policies)| {
         let recorded = record::write(&run_dir, started.pid);
-        let mut service = Supervisor::new(&plan, started, handover, &notify, &signals)?;
+        let mut service = Supervisor::new(&plan, started, handover, policies, &notify, &signals)?;
         if let Err(error) = recorded {
             service.fail(error);
         }
@@ -63,7 +65,7 @@ fn start(
     run_dir: &Path,
     stored: Vec<(String, OwnedFd)>,
     notify: &Notify,
-) -> Result<(Started, Handover)> {
+) -> Result<(Started, Handover, Policies)> {
     let service = paths.service(&plan.name);
     let published = sockets::published(&plan.ports, stored, notify)?;
     etc::write(plan, &service.secrets(), run_dir)?;
@@ -71,31 +73,44 @@ fn start(
     for (directory, mode) in [(service.upper(), 0o755), (service.work(), 0o700), (target.clone(), 0o700)] {
         create_dir_all(&directory, mode)?;
     }
-    for volume in plan.volumes.iter().filter(|volume| volume.source.is_none()) {
-        create_dir_all(&service.volume(&volume.name), 0o700)?;
+    let volumes: Vec<PathBuf> =
+        plan.volumes.iter().filter(|volume| volume.source.is_none()).map(|volume| service.volume(&volume.name)).collect();
+    for volume in &volumes {
+        create_dir_all(volume, 0o700)?;
     }
     let spec_file = service.runtime_spec();
     let text = fs::read(&spec_file).context(|| format!("cannot read `{}`", spec_file.display()))?;
     let spec = serde_json::from_slice(&text).context(|| format!("`{}` is no runtime spec", spec_file.display()))?;
+    let policies = Policies::load(&service, &text)?;
     let joined = yard::join(paths)?;
+    let view = match plan.isolation.ids {
+        IdKind::User => View::ByUser,
+        IdKind::Range | IdKind::Private => View::ByImage,
+    };
     let setup = Setup {
         spec,
-        image: yard::image_path(paths, View::ByUser, &plan.image.digest),
+        image: yard::image_path(paths, view, &plan.image.digest),
         upper: service.upper(),
         work: service.work(),
         target,
         run_dir: run_dir.to_owned(),
+        volumes,
+        ids: plan.isolation.ids,
         program: Program {
             args: plan.process.args.iter().map(Into::into).collect(),
             env: enter::environment(plan),
             cwd: (&plan.process.cwd).into(),
+            user: (plan.process.uid, plan.process.gid),
+            privileges: Privileges::of(&plan.isolation),
+            policy: policies.service.clone(),
         },
         init: plan.process.init,
+        cgroup: if plan.isolation.cgroup_writable { Some(cgroup::divide()?) } else { None },
         driver: Box::new(Hybrid),
         foreground: None,
     };
-    let started = container::start(&setup, &joined)?;
-    Ok((started, Handover::new(published)))
+    let started = container::start(&setup, &joined, || harden::confine(&joined, run_dir, &policies.supervisor))?;
+    Ok((started, Handover::new(published), policies))
 }
 
 /// A running probe.
@@ -127,6 +142,7 @@ struct Supervisor<'a> {
     pidfd: OwnedFd,
     listener: Option<OwnedFd>,
     handover: Handover,
+    policies: Policies,
     notify: &'a Notify,
     signals: &'a SignalFd,
     stop: Signal,
@@ -140,13 +156,21 @@ struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    fn new(plan: &'a Plan, started: Started, handover: Handover, notify: &'a Notify, signals: &'a SignalFd) -> Result<Self> {
+    fn new(
+        plan: &'a Plan,
+        started: Started,
+        handover: Handover,
+        policies: Policies,
+        notify: &'a Notify,
+        signals: &'a SignalFd,
+    ) -> Result<Self> {
         Ok(Supervisor {
             plan,
             pid: started.pid,
             pidfd: process::pidfd(started.pid).context(|| "cannot open the service's process")?,
             listener: started.listener,
             handover,
+            policies,
             notify,
             signals,
             stop: signals::parse(&plan.stop.signal)?,
@@ -249,7 +273,8 @@ impl<'a> Supervisor<'a> {
             return Err(Error::failed("this readiness needs no probe"));
         };
         let command = Command { args: command.iter().map(Into::into).collect(), ..Command::default() };
-        let program = enter::program(self.plan, &command);
+        let program = enter::program(self.plan, &command, &self.policies.service);
+        let namespaces = enter::namespaces(self.plan);
         let pid = process::fork(|| {
             // What a probe says is not what the service says: only its exit code counts.
             let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
@@ -258,7 +283,7 @@ impl<'a> Supervisor<'a> {
                 let _ = nix::unistd::dup2_stdout(&null);
                 let _ = nix::unistd::dup2_stderr(&null);
             }
-            drop(enter::enter(&self.pidfd, &program));
+            drop(enter::enter(&self.pidfd, &program, namespaces));
             126
         })
         .context(|| "cannot fork for a probe")?;

@@ -2,17 +2,19 @@
 //! the yard, so the image's files are copied (sharing disk blocks where the file system can).
 
 use super::Context;
-use super::oneoff::{Image, RunRequest, obtain};
+use super::oneoff::{Image, Places, RunRequest, obtain};
 use crate::error::{Context as _, Error, Result};
+use crate::idmap;
 use crate::report::Silent;
 use crate::runtime;
 use crate::state::RunDir;
 use crate::store::NodeId;
 use crate::sys::file::{create_dir_all, write_atomic};
+use nix::unistd::{getgid, getuid};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
@@ -75,10 +77,11 @@ fn write(image: &Image, request: &RunRequest, name: crate::resolve::ServiceName,
     // A bundle can be moved; what is outside its rootfs is named from the root.
     let to = std::path::absolute(to).context(|| format!("cannot use `{}`", to.display()))?;
     let plan = image.plan(request, name)?;
+    let ids = idmap::user((plan.process.uid, plan.process.gid), (getuid().as_raw(), getgid().as_raw()));
     let (etc, data) = (to.join("etc"), to.join("data"));
     runtime::write_etc(&plan, &data, &etc)?;
     image.fill_volumes(&plan, &data)?;
-    let mut spec = image.spec(&plan, request.terminal, &PathBuf::from("rootfs"), &data, &etc)?;
+    let mut spec = image.spec(&plan, &ids, request.terminal, Places { root: Path::new("rootfs"), data: &data, etc: &etc })?;
     // Nothing in it is newer, and the runtimes of Debian 12 refuse newer numbers.
     spec.set_version("1.0.2".into());
     image.store.export(&image.index()?, NodeId::ROOT, &to.join("rootfs"))?;

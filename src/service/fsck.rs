@@ -1,9 +1,10 @@
 //! Whether what lies on the disk is whole: the store, every service, leftovers.
 
+use super::discard::discard;
 use super::{Context, images, pull};
 use crate::error::{Error, Result};
 use crate::resolve::{Plan, ServiceName};
-use crate::state::{Services, remove_tree};
+use crate::state::Services;
 use crate::store::FsckReport;
 use crate::sys::file::TEMP_PREFIX;
 use crate::unit::{Marker, RUN, marker};
@@ -58,7 +59,7 @@ pub async fn fsck(context: &Context, repair: bool) -> Result<Vec<Finding>> {
     for path in leftovers(context) {
         let what = format!("an interrupted write left `{}`", path.display());
         if repair {
-            remove_tree(&path)?;
+            discard(&path)?;
             findings.push(Finding::new(what, ""));
         } else {
             findings.push(Finding::new(what, "harmless; `steading fsck --repair` removes it"));

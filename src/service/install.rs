@@ -2,7 +2,7 @@
 
 use super::transaction::Transaction;
 use super::units::UserUnits;
-use super::{Context, context, control, ports, pull, remove};
+use super::{Context, context, control, ids, limits, ports, pull, remove};
 use crate::catalog::Catalog;
 use crate::error::{Context as _, Error, Result};
 use crate::image::{ImageConfig, Platform};
@@ -16,7 +16,7 @@ use crate::state::{NameLock, Secret, Services, SharedLock, plan_text};
 use crate::store::Store;
 use crate::systemd;
 use crate::unit;
-use nix::unistd::{getgid, getuid};
+use nix::unistd::getuid;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -150,8 +150,12 @@ impl Work {
         let image = resolve_image(context, &client, &selected).await?;
         // Before the pull, which may take minutes: a taken port ends it here.
         let plan = make_plan(context, request, &selected, &image, &name)?;
+        ids::check(&plan)?;
         check_volumes(&plan)?;
         ports::check(&plan, &services)?;
+        if let Some(units) = &self.units {
+            limits::warn(context, &plan, &units.manager).await?;
+        }
         let store = pull::open_store(context, &image)?;
         pull::pull(context, &client, &store, &image).await?;
         self.apply(context, &plan, &store).await?;
@@ -189,18 +193,20 @@ impl Work {
             Secret::read_or_generate(&directory.secrets(), &secret.name, secret.length)?;
         }
         let facts = HostFacts {
-            uid: getuid().as_raw(),
-            gid: getgid().as_raw(),
+            ids: &ids::map(context, plan, steps)?,
             root: &directory.path().join("upper/root"),
             data: &directory.path().join("data"),
             runtime: &runtime::run_dir(&context.paths, &plan.name),
+            masked: &runtime::masks_of_host(),
         };
-        let runtime_spec = spec::runtime_spec(plan, &facts)?;
-        let runtime_spec = serde_json::to_vec_pretty(&runtime_spec).context(|| "cannot write the runtime spec")?;
+        let described = spec::runtime_spec(plan, &facts)?;
+        let runtime_spec = serde_json::to_vec_pretty(&described).context(|| "cannot write the runtime spec")?;
+        let policies = runtime::Policies::of(&described)?.file(&runtime_spec);
         let text = plan_text(plan)?;
         let files = [
             ("plan.toml", text.as_bytes()),
             ("config.json", runtime_spec.as_slice()),
+            ("seccomp.bpf", policies.as_slice()),
             (rendered.service.name.as_str(), rendered.service.text.as_bytes()),
         ];
         // The run lane makes `upper` at the first start; all generations are this install's, since `remove` leaves none.

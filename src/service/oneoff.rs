@@ -7,16 +7,16 @@
 use super::units::UserUnits;
 use super::{Context, context, images};
 use crate::error::{Context as _, Error, Result};
+use crate::idmap::{self, IdMaps};
 use crate::image::{Digest, Identity, ImageConfig, Reference, UserText};
 use crate::report::Silent;
-use crate::resolve::{self, HostPath, OneOff, OneOffImage, Plan, ServiceName};
+use crate::resolve::{self, HostPath, IdKind, OneOff, OneOffImage, Plan, ServiceName};
 use crate::runtime;
 use crate::spec::{self, HostFacts};
 use crate::state::{Keeper, RunDir, RunLock};
 use crate::store::{Index, Kind, Store};
 use crate::sys::file::create_dir_all;
 use crate::unit::{self, RUN};
-use nix::unistd::{getgid, getuid};
 use oci_spec::runtime::Spec;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -51,10 +51,13 @@ pub fn run(request: &RunRequest) -> Result<ExitCode> {
         Ok(image) => image,
         Err(code) => return Ok(code),
     };
+    // From here on as root of the yard's namespace: what belongs to any id of the user can be removed.
+    let u0 = runtime::enter_yard(&context.paths)?;
     let dir = RunDir::create(&context.paths)?;
-    let code = image.plan(request, dir.name.clone()).and_then(|plan| {
+    let code = image.plan(request, dir.name.clone()).and_then(|mut plan| {
         let data = dir.data.join("data");
-        let spec = image.spec(&plan, request.terminal, &dir.data, &data, &dir.runtime)?;
+        let ids = ids_of(&mut plan, &u0)?;
+        let spec = image.spec(&plan, &ids, request.terminal, Places { root: &dir.data, data: &data, etc: &dir.runtime })?;
         image.fill_volumes(&plan, &data)?;
         held.touch()?;
         runtime::run_once(&context.paths, &plan, spec, &dir, request.terminal)
@@ -75,6 +78,25 @@ pub(super) fn obtain(context: &Context, request: &RunRequest, yard: bool) -> Res
     }
     let image = found.map_or_else(|| find(context, &request.image), |image| Ok(Some(image)))?;
     image.map(Ok).ok_or_else(|| Error::not_found(format!("the image `{}` is not here", request.image)))
+}
+
+/// The ids of a container: one that starts as root most likely drops to another user, for which it has the user's whole range, where
+/// there is one; else its user is all there is.
+fn ids_of(plan: &mut Plan, u0: &IdMaps) -> Result<IdMaps> {
+    plan.isolation.ids = idmap::kind_for_image(plan.process.uid, u0.uids.len() > 1 && u0.gids.len() > 1);
+    if plan.isolation.ids == IdKind::Range {
+        return Ok(idmap::range(u0));
+    }
+    let own = u0.uids.outside(0).zip(u0.gids.outside(0)).ok_or_else(|| Error::failed("the yard's namespace has no root"))?;
+    Ok(idmap::user((plan.process.uid, plan.process.gid), own))
+}
+
+/// Where a container's parts are.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    pub(super) root: &'a Path,
+    pub(super) data: &'a Path,
+    pub(super) etc: &'a Path,
 }
 
 /// An image of the store that is to run.
@@ -110,10 +132,11 @@ impl Image {
         index.ok_or_else(|| Error::not_found(format!("the image {} is not here", self.digest)))
     }
 
-    /// The runtime spec of `plan`; the directories are those of [`HostFacts`].
-    pub(super) fn spec(&self, plan: &Plan, terminal: bool, root: &Path, data: &Path, etc: &Path) -> Result<Spec> {
-        let facts = HostFacts { uid: getuid().as_raw(), gid: getgid().as_raw(), root, data, runtime: etc };
-        let mut spec = spec::runtime_spec(plan, &facts)?;
+    /// The runtime spec of `plan`, with `ids` of the host.
+    pub(super) fn spec(&self, plan: &Plan, ids: &IdMaps, terminal: bool, places: Places<'_>) -> Result<Spec> {
+        let masked = runtime::masks_of_host();
+        let Places { root, data, etc } = places;
+        let mut spec = spec::runtime_spec(plan, &HostFacts { ids, root, data, runtime: etc, masked: &masked })?;
         if let Some(process) = spec.process_mut() {
             process.set_terminal(Some(terminal));
         }

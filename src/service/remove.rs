@@ -1,5 +1,6 @@
 //! Remove: the service goes, its data stays; with purge nothing of it is left.
 
+use super::discard::discard;
 use super::units::UserUnits;
 use super::{Context, images, pull};
 use crate::error::{Error, Result};
@@ -47,15 +48,20 @@ pub async fn remove(context: &Context, name: &ServiceName, purge: bool) -> Resul
     // The link first: without it the service is not installed, whatever else is left by a crash from here on.
     unlink(&directory.current())?;
     for part in [directory.generations(), directory.path().join("upper")] {
-        remove_tree(&part)?;
+        discard(&part)?;
     }
     if purge {
-        remove_tree(directory.path())?;
+        discard(directory.path())?;
     } else {
-        remove_dir_if_empty(&directory.path().join("data"))?;
+        let data = directory.path().join("data");
+        remove_dir_if_empty(&data)?;
+        if !data.exists() {
+            // Nothing is left that belongs to them.
+            unlink(&directory.ids())?;
+        }
         remove_dir_if_empty(directory.path())?;
     }
-    remove_tree(&runtime::run_dir(&context.paths, name))?;
+    discard(&runtime::run_dir(&context.paths, name))?;
     units.remove_shared_if_unused(context).await?;
     drop(shared);
     let image = match image.filter(|_| purge) {

@@ -2,7 +2,7 @@
 
 use super::{Context, access};
 use crate::error::{Error, Result};
-use crate::resolve::{PlanImage, PlanPort, ServiceName};
+use crate::resolve::{Isolation, PlanImage, PlanPort, ServiceName};
 use crate::state::{Services, Unreadable};
 use crate::systemd::{Manager, UnitStatus};
 use serde::{Serialize, Serializer};
@@ -85,6 +85,8 @@ pub struct Status {
     pub image: Option<PlanImage>,
     /// Published ports.
     pub ports: Vec<PlanPort>,
+    /// How it departs from the default isolation.
+    pub isolation: Isolation,
     /// URL with secrets hidden.
     pub url: Option<String>,
     /// Its directory.
@@ -154,6 +156,7 @@ fn assemble(context: &Context, name: &ServiceName, unit: Option<UnitStatus>) -> 
         version: String::new(),
         image: None,
         ports: Vec::new(),
+        isolation: Isolation::default(),
         url: None,
         directory: directory.path().to_owned(),
         generation: directory.current_number(),
@@ -168,6 +171,7 @@ fn assemble(context: &Context, name: &ServiceName, unit: Option<UnitStatus>) -> 
             status.version = plan.recipe.version;
             status.image = Some(plan.image);
             status.ports = plan.ports;
+            status.isolation = plan.isolation;
         }
         Err(unreadable) => status.problem = Some(line(&unreadable.error)),
     }

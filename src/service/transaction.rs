@@ -1,7 +1,8 @@
 //! What an install has written so far, so that it can be taken back: after a failure the machine is as before.
 
+use super::discard::discard;
 use crate::error::{Error, Result};
-use crate::state::{remove_dir_if_empty, remove_tree};
+use crate::state::remove_dir_if_empty;
 use crate::sys::file;
 use std::fs;
 use std::io;
@@ -109,7 +110,7 @@ impl Transaction {
                 _ => Ok(()),
             },
             Undo::Restore(path, bytes) => file::write_atomic(&path, &bytes, 0o644),
-            Undo::RemoveTree(path) => remove_tree(&path),
+            Undo::RemoveTree(path) => discard(&path),
             Undo::RemoveEmpty(path) => remove_dir_if_empty(&path),
             Undo::Unit(_) => Ok(()),
         };

@@ -4,21 +4,28 @@
 //! system, which the yard and the overlay provide.
 
 mod mounts;
+pub mod seccomp;
 
-use crate::error::{Context, Result};
-use crate::resolve::Plan;
+use crate::error::{Context, Error, Result};
+use crate::idmap::{IdMap, IdMaps, IdRange};
+use crate::resolve::{Isolation, Plan};
+use crate::sys::syscalls::Arch;
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType,
+    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
-use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 /// Version of the runtime spec that is written.
 const OCI_VERSION: &str = "1.2.0";
 
+/// The variable that names a service's directory for sockets and the like.
+const RUNTIME_VARIABLE: &str = "XDG_RUNTIME_DIR";
+
 /// Paths of /proc and /sys that tell about the host or act on it; Docker's defaults.
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -28,6 +35,7 @@ const MASKED: [&str; 11] = [
     "/proc/sched_debug",
     "/proc/scsi",
     "/proc/timer_list",
+    "/proc/timer_stats",
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
@@ -38,29 +46,100 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// Whose ids and where things lie on the host.
 #[derive(Clone, Copy, Debug)]
 pub struct HostFacts<'a> {
-    /// The user's id.
-    pub uid: u32,
-    /// The user's group.
-    pub gid: u32,
+    /// The service's ids in ids of the host.
+    pub ids: &'a IdMaps,
     /// Root file system as an OCI runtime would find it.
     pub root: &'a Path,
     /// Directory of this service's volumes (`data`).
     pub data: &'a Path,
     /// Directory of this service's run-time files: `hosts`, `hostname`, `resolv.conf`, `secrets/`.
     pub runtime: &'a Path,
+    /// Paths that are masked beside the usual ones, since this host has them.
+    pub masked: &'a [PathBuf],
 }
 
-fn mapping(inside: u32, outside: u32) -> Result<Vec<LinuxIdMapping>> {
-    let line = LinuxIdMappingBuilder::default().container_id(inside).host_id(outside).size(1_u32).build();
-    Ok(vec![line.context(|| "cannot make the id map")?])
+fn mapping(map: &IdMap) -> Result<Vec<LinuxIdMapping>> {
+    let line = |line: &IdRange| {
+        LinuxIdMappingBuilder::default().container_id(line.inside).host_id(line.outside).size(line.count).build()
+    };
+    map.0.iter().map(line).collect::<std::result::Result<_, _>>().context(|| "cannot make the id map")
 }
 
-fn namespaces() -> Result<Vec<LinuxNamespace>> {
+fn namespaces(isolation: &Isolation) -> Result<Vec<LinuxNamespace>> {
     use LinuxNamespaceType as Type;
     [Type::User, Type::Mount, Type::Pid, Type::Network, Type::Ipc, Type::Uts, Type::Cgroup]
         .into_iter()
+        .chain(isolation.time.then_some(Type::Time))
         .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build().context(|| "cannot list the namespaces"))
         .collect()
+}
+
+/// Where a service finds a directory for sockets and the like, as every service of a user does (XDG base directory specification).
+fn runtime_directory(plan: &Plan) -> String {
+    format!("/run/user/{}", plan.process.uid)
+}
+
+/// The environment of `plan`: what image, recipe and user say, and `XDG_RUNTIME_DIR`. `HOME` is for the runtime to fill in, from the
+/// image's passwd(5); the other directories of XDG follow from it.
+#[must_use]
+pub fn environment(plan: &Plan) -> BTreeMap<String, String> {
+    let mut env = plan.process.env.clone();
+    env.entry(RUNTIME_VARIABLE.to_owned()).or_insert_with(|| runtime_directory(plan));
+    env
+}
+
+fn capabilities(isolation: &Isolation) -> Result<LinuxCapabilities> {
+    let kept = isolation
+        .capabilities
+        .iter()
+        .map(|name| name.parse::<Capability>().map_err(|_| Error::failed(format!("there is no capability `{name}`"))));
+    let kept: HashSet<Capability> = kept.collect::<Result<_>>()?;
+    let set = || Some(kept.clone());
+    let mut sets = LinuxCapabilitiesBuilder::default().build().context(|| "cannot make the capability sets")?;
+    // Ambient too: without it, exec takes them away from every id but 0.
+    sets.set_bounding(set()).set_effective(set()).set_inheritable(set()).set_permitted(set()).set_ambient(set());
+    Ok(sets)
+}
+
+fn rlimits(isolation: &Isolation) -> Result<Vec<PosixRlimit>> {
+    isolation
+        .rlimits
+        .iter()
+        .map(|(name, limit)| {
+            let kind = format!("RLIMIT_{}", name.to_ascii_uppercase());
+            let kind = kind.parse::<PosixRlimitType>().map_err(|_| Error::failed(format!("there is no limit `{name}`")))?;
+            let (soft, hard) = (limit.soft.unwrap_or(u64::MAX), limit.hard.unwrap_or(u64::MAX));
+            PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build().context(|| "cannot make a resource limit")
+        })
+        .collect()
+}
+
+fn devices(isolation: &Isolation) -> Result<Vec<LinuxDevice>> {
+    isolation
+        .devices
+        .iter()
+        .map(|name| {
+            let (major, minor) = match name.as_str() {
+                // Documentation/admin-guide/devices.txt
+                "fuse" => (10_i64, 229_i64),
+                other => return Err(Error::failed(format!("there is no device `{other}` for a container"))),
+            };
+            LinuxDeviceBuilder::default()
+                .path(Path::new("/dev").join(name))
+                .typ(LinuxDeviceType::C)
+                .major(major)
+                .minor(minor)
+                .file_mode(0o666_u32)
+                .build()
+                .context(|| format!("cannot describe the device `{name}`"))
+        })
+        .collect()
+}
+
+fn sysctls(isolation: &Isolation) -> HashMap<String, String> {
+    // Inside its own network namespace every port belongs to the service, whatever its id.
+    let ports = ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+    [ports].into_iter().chain(isolation.sysctls.iter().map(|(key, value)| (key.clone(), value.clone()))).collect()
 }
 
 /// The spec of `plan`.
@@ -68,37 +147,37 @@ fn namespaces() -> Result<Vec<LinuxNamespace>> {
 /// # Errors
 /// When the builder of the spec refuses a value.
 pub fn runtime_spec(plan: &Plan, host: &HostFacts<'_>) -> Result<Spec> {
-    let process = &plan.process;
-    let none = || Some(HashSet::new());
-    let capabilities = {
-        let mut empty = LinuxCapabilitiesBuilder::default().build().context(|| "cannot make the capability sets")?;
-        empty.set_bounding(none()).set_effective(none()).set_inheritable(none()).set_permitted(none()).set_ambient(none());
-        empty
-    };
+    let (process, isolation) = (&plan.process, &plan.isolation);
     let user =
         UserBuilder::default().uid(process.uid).gid(process.gid).umask(0o022_u32).build().context(|| "cannot make the user")?;
-    let process = ProcessBuilder::default()
+    let mut process = ProcessBuilder::default()
         .terminal(false)
         .user(user)
         .args(process.args.clone())
-        .env(process.env.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>())
+        .env(environment(plan).iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>())
         .cwd(process.cwd.as_str())
-        .capabilities(capabilities)
+        .capabilities(capabilities(isolation)?)
         .no_new_privileges(true)
-        .rlimits(Vec::new())
+        .rlimits(rlimits(isolation)?)
         .build()
         .context(|| "cannot make the process")?;
-    let linux = LinuxBuilder::default()
-        .uid_mappings(mapping(plan.process.uid, host.uid)?)
-        .gid_mappings(mapping(plan.process.gid, host.gid)?)
-        .namespaces(namespaces()?)
-        // Inside its own network namespace every port belongs to the service, whatever its id.
-        .sysctl(HashMap::from([("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())]))
-        .masked_paths(MASKED.map(str::to_owned).to_vec())
+    process.set_oom_score_adj(plan.limits.oom_score_adjust);
+    let masked = MASKED.iter().map(|path| (*path).to_owned()).chain(host.masked.iter().map(|path| path.display().to_string()));
+    let mut linux = LinuxBuilder::default()
+        .uid_mappings(mapping(&host.ids.uids)?)
+        .gid_mappings(mapping(&host.ids.gids)?)
+        .namespaces(namespaces(isolation)?)
+        .sysctl(sysctls(isolation))
+        .rootfs_propagation("private")
+        .masked_paths(masked.collect::<Vec<_>>())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
+        .seccomp(seccomp::policy(Arch::NATIVE, &plan.isolation.capabilities, &plan.isolation.syscalls)?)
         .build()
         .context(|| "cannot make the Linux part")?;
-    let root = RootBuilder::default().path(host.root).readonly(false).build().context(|| "cannot make the root")?;
+    if !isolation.devices.is_empty() {
+        linux.set_devices(Some(devices(isolation)?));
+    }
+    let root = RootBuilder::default().path(host.root).readonly(isolation.read_only).build().context(|| "cannot make the root")?;
     SpecBuilder::default()
         .version(OCI_VERSION)
         .process(process)

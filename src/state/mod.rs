@@ -8,22 +8,27 @@
 //!   NAME/generations/N/      plan.toml, config.json (OCI runtime spec), NAME.service as they were written
 //!   NAME/current             -> generations/N; a service is installed if and only if this link exists
 //!   NAME/data/VOLUME  NAME/secrets/NAME  NAME/upper/{diff,work}
+//!   NAME/ids.toml            a `private` service: which ids of the host it has
 //! ```
 //!
-//! `remove` leaves `data/` and `secrets/`, which a later install of the same name takes up again.
+//! `remove` leaves `data/`, `secrets/` and `ids.toml`, which a later install of the same name takes up again.
 
+mod ids;
 mod locks;
 mod paths;
 mod ports;
+mod reclaim;
 mod runs;
 mod secrets;
 mod services;
 mod settings;
 mod tree;
 
+pub use ids::PrivateIds;
 pub use locks::{Busy, NameLock, SharedLock};
 pub use paths::{Paths, ServiceDir};
 pub use ports::PortUse;
+pub use reclaim::reclaim;
 pub use runs::{Keeper, RunDir, RunLock};
 pub use secrets::Secret;
 pub use services::{Services, Unreadable, plan_text};

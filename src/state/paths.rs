@@ -182,6 +182,12 @@ impl ServiceDir {
         self.current().join("config.json")
     }
 
+    /// The compiled system call policy of the generation in force; made from [`Self::runtime_spec`].
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
+        self.current().join("seccomp.bpf")
+    }
+
     /// The directory of a volume without a host directory of its own.
     #[must_use]
     pub fn volume(&self, name: &str) -> PathBuf {

@@ -16,4 +16,5 @@ pub mod seccomp;
 pub mod socket;
 pub mod space;
 pub mod sync;
+pub mod syscalls;
 pub mod terminal;

@@ -88,29 +88,46 @@ pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     })
 }
 
+/// struct mount_attr of linux/mount.h (version 0, 32 bytes).
+#[repr(C)]
+#[derive(Default)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
 /// Adds `attr` to a mount (and all mounts below it when `recursive`).
 ///
 /// # Errors
 /// Those of mount_setattr(2).
 pub fn set_attr(tree: BorrowedFd<'_>, attr: Attr, recursive: bool) -> io::Result<()> {
-    #[repr(C)]
-    struct MountAttr {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        userns_fd: u64,
-    }
-    let request = MountAttr { set: attr.0, clear: 0, propagation: 0, userns_fd: 0 };
+    mount_setattr(tree, &MountAttr { set: attr.0, ..MountAttr::default() }, recursive)
+}
+
+/// Shows the owners of a detached mount through the map of the user namespace `namespace` (`MOUNT_ATTR_IDMAP`): the file system's id is
+/// the id inside. The caller needs power over the file system's user namespace and over `namespace`.
+///
+/// # Errors
+/// Those of mount_setattr(2): EINVAL when the file system or the kernel cannot.
+pub fn set_idmap(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let userns_fd = u64::try_from(namespace.as_raw_fd()).map_err(io::Error::other)?;
+    mount_setattr(tree, &MountAttr { set: MOUNT_ATTR_IDMAP, userns_fd, ..MountAttr::default() }, false)
+}
+
+fn mount_setattr(tree: BorrowedFd<'_>, request: &MountAttr, recursive: bool) -> io::Result<()> {
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
-    // SAFETY: `request` has the layout of struct mount_attr (version 0, 32 bytes) and lives over the call, which only
-    // reads it; the path is a NUL-terminated literal.
+    // SAFETY: `request` has the layout of struct mount_attr and lives over the call, which only reads it; the path is a
+    // NUL-terminated literal.
     unit_result(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            std::ptr::from_ref(&request),
+            std::ptr::from_ref(request),
             std::mem::size_of::<MountAttr>(),
         )
     })

@@ -1,13 +1,12 @@
-//! Seccomp user notification (seccomp_unotify(2)).
+//! Seccomp filters (seccomp(2)) and user notification (seccomp_unotify(2)).
 
 use crate::sys::process::fd_result;
+use crate::sys::syscalls::Arch;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-#[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xC000_003E;
-#[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xC000_00B7;
+/// One instruction of a filter program.
+pub type Instruction = libc::sock_filter;
 
 /// One notified system call, copied by the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,52 +39,41 @@ pub fn notify_on(numbers: &[libc::c_long]) -> io::Result<OwnedFd> {
     let give = libc::BPF_RET | libc::BPF_K;
     let count = u8::try_from(numbers.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     // struct seccomp_data: nr at 0, arch at 4.
-    let mut program =
-        vec![statement(load, 4), jump_if_equal(AUDIT_ARCH, 1, 0), statement(give, libc::SECCOMP_RET_ALLOW), statement(load, 0)];
+    let mut program = vec![
+        statement(load, 4),
+        jump_if_equal(Arch::NATIVE.audit(), 1, 0),
+        statement(give, libc::SECCOMP_RET_ALLOW),
+        statement(load, 0),
+    ];
     for (number, index) in numbers.iter().zip(0_u8..) {
         let number = u32::try_from(*number).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         program.push(jump_if_equal(number, count - index, 0));
     }
     program.push(statement(give, libc::SECCOMP_RET_ALLOW));
     program.push(statement(give, libc::SECCOMP_RET_USER_NOTIF));
-    fd_result(install(&mut program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?)
+    fd_result(set_filter(&program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?)
+}
+
+/// Installs a filter program for the calling thread and all it will make, for good. `no_new_privs` must be set, or
+/// CAP_SYS_ADMIN held.
+///
+/// # Errors
+/// Those of seccomp(2); EINVAL for a program that the kernel does not understand.
+pub fn install(program: &[Instruction]) -> io::Result<()> {
+    set_filter(program, 0).map(drop)
 }
 
 /// Installs a filter program with `flags`; returns what seccomp(2) returned.
-fn install(program: &mut [libc::sock_filter], flags: libc::c_ulong) -> io::Result<libc::c_long> {
+fn set_filter(program: &[Instruction], flags: libc::c_ulong) -> io::Result<libc::c_long> {
+    // Kernels before 5.16 would slow the program down by a mitigation against speculation that filters do not need.
+    let flags = flags | libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     let len = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let request = libc::sock_fprog { len, filter: program.as_mut_ptr() };
-    // SAFETY: `request` points to `len` instructions that live over the call; the kernel copies and verifies them.
+    let request = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `request` points to `len` instructions that live over the call; the kernel only reads, copies and verifies them.
     match unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const request) } {
         result if result < 0 => Err(io::Error::last_os_error()),
         result => Ok(result),
     }
-}
-
-/// Refuses, with EPERM and for good, the two ioctls by which a program can type into the terminal it was given: TIOCSTI and
-/// TIOCLINUX (ioctl_tty(2)). `no_new_privs` must be set.
-///
-/// # Errors
-/// Those of seccomp(2).
-pub fn deny_terminal_injection() -> io::Result<()> {
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let give = libc::BPF_RET | libc::BPF_K;
-    // The kernel takes the request as 32 bits: the low half of args[1], at 24 on a little-endian machine.
-    let request = if cfg!(target_endian = "little") { 24 } else { 28 };
-    let ioctl = u32::try_from(libc::SYS_ioctl).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let (sti, linux) = (libc::TIOCSTI as u32, libc::TIOCLINUX as u32);
-    let mut program = [
-        statement(load, 4),
-        jump_if_equal(AUDIT_ARCH, 0, 5),
-        statement(load, 0),
-        jump_if_equal(ioctl, 0, 3),
-        statement(load, request),
-        jump_if_equal(sti, 2, 0),
-        jump_if_equal(linux, 1, 0),
-        statement(give, libc::SECCOMP_RET_ALLOW),
-        statement(give, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
-    ];
-    install(&mut program, 0).map(drop)
 }
 
 // ioctl numbers of linux/seccomp.h: _IOWR('!', nr, type) and _IOW('!', nr, type).

@@ -4,6 +4,7 @@ use super::connect::{self, error_name, refused};
 use super::proxy::SystemdProxy;
 use super::status::{UnitState, UnitStatus};
 use crate::error::{Error, Result};
+use std::fs;
 use std::path::{Path, PathBuf};
 use zbus::Connection;
 use zbus::OwnedObjectPath;
@@ -49,6 +50,34 @@ impl Manager {
     /// When the manager does not answer.
     pub async fn control_group(&self) -> Result<String> {
         self.proxy.control_group().await.map_err(|error| refused("cannot ask systemd for its cgroup".into(), "", &error))
+    }
+
+    /// The cgroup controllers that the manager's units may be limited by; `None` where the host tells none (no cgroup v2).
+    ///
+    /// # Errors
+    /// When the manager does not answer.
+    pub async fn controllers(&self) -> Result<Option<Vec<String>>> {
+        let text = fs::read_to_string(self.group().await?.join("cgroup.controllers"));
+        Ok(text.ok().map(|text| text.split_ascii_whitespace().map(str::to_owned).collect()))
+    }
+
+    /// How soon the manager itself would be killed when memory ends (`oom_score_adj`). No unit of a user can ask for less
+    /// (proc_pid_oom_score_adj(5)). `None` where the host does not tell.
+    ///
+    /// # Errors
+    /// When the manager does not answer.
+    pub async fn oom_score(&self) -> Result<Option<i32>> {
+        let group = self.group().await?;
+        let read = || -> Option<i32> {
+            let processes = fs::read_to_string(group.join("init.scope/cgroup.procs")).ok()?;
+            let pid: u32 = processes.lines().next()?.parse().ok()?;
+            fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim().parse().ok()
+        };
+        Ok(read())
+    }
+
+    async fn group(&self) -> Result<PathBuf> {
+        Ok(Path::new("/sys/fs/cgroup").join(self.control_group().await?.trim_start_matches('/')))
     }
 
     /// The directory for the user's own unit files. That is `preferred` when the manager reads it; otherwise (the manager has

@@ -17,4 +17,4 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use render::{Marker, RUN, SLICE, Shared, UnitFile, Units, YARD, is_ours, marker, render, shared};
+pub use render::{Marker, RUN, SLICE, Shared, UnitFile, Units, YARD, is_ours, marker, render, shared, unenforced};

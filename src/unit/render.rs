@@ -113,22 +113,45 @@ fn timespan(seconds: u64) -> String {
     if seconds > 1_000_000_000 { "infinity".to_owned() } else { format!("{seconds}s") }
 }
 
+/// Properties of systemd.resource-control(5) that a plan's limits are, with the cgroup controller that enforces each and the value.
+fn properties(limits: &Limits) -> Vec<(&'static str, &'static str, String)> {
+    let number = |value: Option<u64>| value.map(|value| value.to_string());
+    [
+        ("MemoryMax", "memory", number(limits.memory_bytes)),
+        ("MemoryHigh", "memory", number(limits.memory_high_bytes)),
+        ("CPUQuota", "cpu", limits.cpu_percent.map(|percent| format!("{percent}%"))),
+        ("CPUWeight", "cpu", number(limits.cpu_weight.map(u64::from))),
+        ("IOWeight", "io", number(limits.io_weight.map(u64::from))),
+        ("TasksMax", "pids", number(limits.tasks)),
+    ]
+    .into_iter()
+    .filter_map(|(property, controller, value)| Some((property, controller, value?)))
+    .collect()
+}
+
 fn limits(limits: &Limits) -> Result<String> {
     let mut lines = String::new();
-    let all = [
-        ("MemoryMax", limits.memory_bytes, ""),
-        ("CPUQuota", limits.cpu_percent.map(u64::from), "%"),
-        ("TasksMax", limits.tasks, ""),
-    ];
-    for (key, value, unit) in all {
-        match value {
-            None => {}
-            Some(0) => return Err(Error::usage(format!("a limit `{key}=0{unit}` would let nothing run"))),
-            // Writing to a String cannot fail.
-            Some(value) => drop(writeln!(lines, "{key}={value}{unit}")),
+    for (key, _, value) in properties(limits) {
+        if matches!(value.as_str(), "0" | "0%") {
+            return Err(Error::usage(format!("a limit `{key}={value}` would let nothing run")));
         }
+        // Writing to a String cannot fail.
+        let _ = writeln!(lines, "{key}={value}");
+    }
+    if let Some(score) = limits.oom_score_adjust {
+        let _ = writeln!(lines, "OOMScoreAdjust={score}");
     }
     Ok(lines)
+}
+
+/// What of `limits` a service manager cannot enforce that has only `controllers`: each property with the controller it lacks.
+#[must_use]
+pub fn unenforced(limits: &Limits, controllers: &[String]) -> Vec<(String, &'static str)> {
+    properties(limits)
+        .into_iter()
+        .filter(|(_, controller, _)| !controllers.iter().any(|name| name == controller))
+        .map(|(property, controller, value)| (format!("{property}={value}"), controller))
+        .collect()
 }
 
 /// What the marker section of one of our unit files says it is.

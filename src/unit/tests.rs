@@ -67,7 +67,15 @@ fn limited() -> Plan {
     let mut plan = plan();
     plan.name = "orders".parse().unwrap();
     plan.recipe.title = "100% \"Orders\"\nsecond line".into();
-    plan.limits = Limits { memory_bytes: Some(512 << 20), cpu_percent: Some(150), tasks: Some(64), ..Limits::default() };
+    plan.limits = Limits {
+        memory_bytes: Some(512 << 20),
+        cpu_percent: Some(150),
+        tasks: Some(64),
+        memory_high_bytes: Some(384 << 20),
+        cpu_weight: Some(50),
+        io_weight: Some(10),
+        oom_score_adjust: Some(300),
+    };
     plan.ready.start_timeout_s = 0;
     plan.stop.timeout_s = u64::MAX;
     plan
@@ -100,6 +108,17 @@ fn limits_that_let_nothing_run_are_refused() {
     plan.limits.memory_bytes = Some(0);
     let error = render(&plan, Path::new("/usr/bin/steading"), &[]).unwrap_err();
     assert!(error.to_string().contains("MemoryMax"), "{error}");
+}
+
+#[test]
+fn a_limit_without_its_controller_is_named() {
+    let limits = limited().limits;
+    let all = ["cpu", "io", "memory", "pids"].map(str::to_owned);
+    assert_eq!(unenforced(&limits, &all), []);
+    let lacks = unenforced(&limits, &all[..1]);
+    assert_eq!(lacks.len(), 4, "{lacks:?}");
+    assert!(lacks.contains(&("MemoryHigh=402653184".into(), "memory")) && lacks.contains(&("IOWeight=10".into(), "io")));
+    assert_eq!(unenforced(&Limits::default(), &[]), []);
 }
 
 #[test]

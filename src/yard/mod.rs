@@ -10,7 +10,7 @@
 //! steading supervise NAME -- setns(U0), then its own nested namespaces, overlay on an image
 //! ```
 //!
-//! **U0** is a user namespace (the user's id at 0) and a mount namespace that follows the host's mounts. It has no process: the
+//! **U0** is a user namespace (the user's id at 0, the subordinate ids after it where there are any) and a mount namespace that follows the host's mounts. It has no process: the
 //! descriptors keep it alive. The FUSE file system is reachable only from it and from user namespaces nested in it.
 //!
 //! **The server** runs outside U0 without privileges. It has no state: node numbers say which node of which image they are (`node.rs`),

@@ -3,7 +3,8 @@
 //! A child process makes the namespaces and the mount, hands the descriptors over and ends; the descriptors keep
 //! everything alive, so U0 has no process of its own.
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
+use crate::idmap::{self, Helpers, IdMaps};
 use crate::sys::process;
 use crate::sys::socket::{recv_fds, send_fds};
 use nix::errno::Errno;
@@ -16,7 +17,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Gid, Pid, Uid, getegid, geteuid};
+use nix::unistd::{Pid, getegid, geteuid};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -34,16 +35,42 @@ pub(crate) struct U0 {
     pub(crate) mount: OwnedFd,
 }
 
-/// Id maps of U0, as their files in /proc take them.
-struct Maps {
-    setgroups: &'static str,
-    uid: String,
-    gid: String,
+/// How U0 maps ids.
+enum Mapping {
+    /// The user's own id at 0 and the range of subordinate ids after it. setgroups(2) is allowed, as in all maps made by newgidmap(1),
+    /// and so it is in the services' namespaces.
+    Range(Helpers, IdMaps),
+    /// The user's own id at 0. The kernel wants setgroups(2) denied for that, here and in all that is nested.
+    Own,
 }
 
-/// The one place that decides how U0 maps ids: the user's own id at 0. (Ranges come after it, where the user has them.)
-fn maps(uid: Uid, gid: Gid) -> Maps {
-    Maps { setgroups: "deny", uid: format!("0 {uid} 1\n"), gid: format!("0 {gid} 1\n") }
+impl Mapping {
+    /// The one place that decides: a range where this user and this host have all that it takes.
+    fn choose() -> Mapping {
+        let found = idmap::subordinate().unwrap_or_else(|error| {
+            warn("the yard goes on without subordinate ids", &error);
+            idmap::Subordinate::default()
+        });
+        match Helpers::find().filter(|_| found.is_usable()) {
+            Some(helpers) => Mapping::Range(helpers, idmap::u0(geteuid().as_raw(), getegid().as_raw(), Some(&found))),
+            None => Mapping::Own,
+        }
+    }
+
+    fn write(&self, child: Pid) -> Result<()> {
+        match self {
+            Mapping::Range(helpers, maps) => helpers.write(child, maps),
+            Mapping::Own => idmap::write_own(child, geteuid().as_raw(), getegid().as_raw())
+                .map_err(|error| explain(Step::Maps, errno_of(&error))),
+        }
+    }
+}
+
+fn warn(what: &str, error: &Error) {
+    super::journal::warn(&format!(
+        "{what}: {error}{}",
+        error.causes().iter().map(|cause| format!(": {cause}")).collect::<String>()
+    ));
 }
 
 /// The child's steps, in order; it reports the one that failed.
@@ -69,6 +96,18 @@ const DONE: &[u8] = b"done";
 impl U0 {
     /// Makes U0 with a file system mounted on `mount_point` that waits for its server. Needs a process with one thread.
     pub(crate) fn make(mount_point: &Path) -> Result<U0> {
+        let mapping = Mapping::choose();
+        match Self::make_with(mount_point, &mapping) {
+            // Services with the one-line map need no range.
+            Err(error) if matches!(mapping, Mapping::Range(..)) => {
+                warn("the yard goes on without subordinate ids", &error);
+                Self::make_with(mount_point, &Mapping::Own)
+            }
+            made => made,
+        }
+    }
+
+    fn make_with(mount_point: &Path, mapping: &Mapping) -> Result<U0> {
         let failed = |error: io::Error| Error::failed("cannot make the yard's namespace").because(error);
         let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
         let (ours, theirs) = pair.map_err(|errno| failed(errno.into()))?;
@@ -88,7 +127,7 @@ impl U0 {
         })
         .map_err(failed)?;
         drop(theirs);
-        let made = direct(ours.as_fd(), child);
+        let made = direct(ours.as_fd(), child, mapping);
         drop(ours);
         if made.is_err() {
             // It may wait for an answer that will not come.
@@ -155,12 +194,9 @@ pub(crate) fn enter(user: BorrowedFd<'_>, mount: BorrowedFd<'_>) -> nix::Result<
 }
 
 /// The parent's side: writes the child's maps and takes the descriptors.
-fn direct(socket: BorrowedFd<'_>, child: Pid) -> Result<U0> {
+fn direct(socket: BorrowedFd<'_>, child: Pid, mapping: &Mapping) -> Result<U0> {
     expect(socket, UNSHARED)?;
-    let maps = maps(geteuid(), getegid());
-    for (file, text) in [("setgroups", maps.setgroups), ("uid_map", &maps.uid), ("gid_map", &maps.gid)] {
-        fs::write(format!("/proc/{child}/{file}"), text).map_err(|error| explain(Step::Maps, errno_of(&error)))?;
-    }
+    mapping.write(child).context(|| "cannot write the id map of the yard's user namespace")?;
     let failed = |error: io::Error| Error::failed("cannot make the yard's namespace").because(error);
     send_fds(socket, MAPPED, &[]).map_err(failed)?;
     let fds: [OwnedFd; 3] = expect(socket, DONE)?

@@ -6,9 +6,15 @@
 mod support;
 
 mod bad_days;
+mod crosscheck;
 mod exec;
 mod first_light;
 mod handover;
 mod hostile_image;
+mod idmap;
+mod isolation;
 mod privacy;
+mod recipes;
+mod registry;
 mod run;
+mod seccomp;

@@ -21,12 +21,15 @@ die() {
 
 # Sets the variables that depend on which machine is meant.
 select_machine() {
-  suite=$1 instance=$2
+  suite=$1 instance=$2 peers=$3
   case $suite in
     trixie | bookworm) ;;
     *) die --status=2 "unknown suite '$suite'" "trixie and bookworm are known" ;;
   esac
   [[ $instance =~ ^[a-z0-9]*$ ]] || die --status=2 "the instance name '$instance' has other characters than a-z and 0-9"
+  # Another kind of tree, so that neither is an outdated one of the other.
+  tree_kind=$suite
+  [[ $peers == no ]] || tree_kind=peers-$suite
   machine=$suite${instance:+-$instance}
   state=$cache/state/$machine
   pidfile=$state/pid

@@ -3,18 +3,28 @@
 
 tree_packages=(
   systemd systemd-sysv libpam-systemd libnss-systemd dbus dbus-user-session uidmap passwd login util-linux mount
-  procps iproute2 less ca-certificates strace postgresql-client docker-registry
+  procps iproute2 less ca-certificates strace postgresql-client docker-registry crun
 )
+
+# What the benchmark compares with, in a tree of its own: it is half as big again.
+peer_packages=(podman passt netavark aardvark-dns bubblewrap redis-tools)
+
+# Every package of the tree that is meant.
+packages() {
+  printf '%s\n' "${tree_packages[@]}"
+  [[ $peers == no ]] || printf '%s\n' "${peer_packages[@]}"
+}
 
 # Everything that makes a tree is in its name, so a changed recipe never meets an old tree.
 tree_path() {
   local key
   key=$({
-    printf '%s\n' "$suite" "$(dpkg --print-architecture 2>/dev/null || uname -m)" "${tree_packages[@]}"
+    printf '%s\n' "$suite" "$(dpkg --print-architecture 2>/dev/null || uname -m)"
+    packages
     declare -f make_tree
     cat "$here/customize"
   } | sha256sum)
-  printf '%s' "$cache/trees/$suite-${key:0:16}"
+  printf '%s' "$cache/trees/$tree_kind-${key:0:16}"
 }
 
 # Prints an apt source line for Debian as this computer's own apt reaches it.
@@ -66,14 +76,14 @@ need_command() {
 ensure_tree() {
   tree=$(tree_path)
   [[ -d $tree ]] && return
-  exec 8>"$cache/lock/tree-$suite"
+  exec 8>"$cache/lock/tree-$tree_kind"
   flock 8
   if [[ ! -d $tree ]]; then
     need_command mmdebstrap mmdebstrap
-    say "making the $suite tree (about 40 s, cached afterwards)"
+    say "making the $tree_kind tree (about 40 s, cached afterwards)"
     local part
     # Leavings of a run that was killed; the lock says that nobody is at work on them.
-    for part in "$cache/trees/$suite-"*.part; do
+    for part in "$cache/trees/$tree_kind-"*.part; do
       rm -rf --one-file-system "$part"
     done
     make_tree "$tree.part"
@@ -84,7 +94,7 @@ ensure_tree() {
 }
 
 make_tree() {
-  local source log=$cache/trees/$suite.log
+  local source log=$cache/trees/$tree_kind.log
   local -a proxy=()
   source=$(debian_source)
   # mmdebstrap does not read this computer's apt configuration; a proxy is the one thing it would miss.
@@ -95,20 +105,20 @@ make_tree() {
   done
   # In a mount namespace of its own: whatever it mounts goes with it, even when it is killed.
   if ! unshare --mount --propagation private mmdebstrap --mode=root --variant=minbase --format=directory \
-    --include="$(IFS=,; printf '%s' "${tree_packages[*]}")" \
+    --include="$(packages | paste -sd,)" \
     --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' "${proxy[@]}" \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='force-unsafe-io' \
     --customize-hook="$here/customize" "$suite" "$1" "$source" >"$log" 2>&1 </dev/null 8>&- 9>&-; then
     tail -n 30 "$log" >&2
-    die "making the $suite tree failed" "the whole log is in $log"
+    die "making the $tree_kind tree failed" "the whole log is in $log"
   fi
 }
 
 # Old trees go once no machine's state lies on them.
 prune_trees() {
   local old user used
-  for old in "$cache/trees/$suite-"*; do
+  for old in "$cache/trees/$tree_kind-"*; do
     [[ -d $old && $old != "$tree" && $old != *.part ]] || continue
     used=no
     for user in "$cache/state/$suite"*/tree; do

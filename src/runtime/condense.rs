@@ -1,0 +1,160 @@
+//! A stack of filters -> one filter that decides the same, by a search instead of a walk.
+//!
+//! `seccompiler` compares the number of a call with every number it knows, one after the other. The kernel translates and verifies
+//! all of that at every installation, and then tries it for each number to learn which calls are always allowed. Measured
+//! (x86_64, Linux 6.18): two filters of 1617 and 382 instructions cost 0.83 ms and 32 kB for each service, each
+//! supervisor and each `steading exec`; what follows is a tenth of that, and refuses in half the time.
+//!
+//! For every number the stack is run here. What it answers without a look at the arguments becomes a return; where it looks,
+//! the code from there on is kept, top filter first, an allowance going on to the filter below. Equal neighbours are joined,
+//! and a binary search finds the neighbourhood of a number.
+
+use crate::error::{Error, Result};
+use crate::sys::seccomp::Instruction;
+use crate::sys::syscalls::Arch;
+
+// Instructions of filters (linux/bpf_common.h).
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+// Offsets in struct seccomp_data (linux/seccomp.h).
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+
+fn odd(what: &str) -> Error {
+    Error::failed(format!("the compiled system call filter {what}"))
+}
+
+fn one(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {
+    Instruction { code, jt, jf, k }
+}
+
+/// How a program answers a number.
+enum Answer {
+    Returns(u32),
+    /// It loads something else than number and architecture, here.
+    Looks(usize),
+}
+
+/// Where the instruction at `at` may go on, when it does not return.
+fn successors(at: usize, instruction: &Instruction) -> Result<Vec<usize>> {
+    let next = |offset: u32| usize::try_from(offset).map(|offset| at + 1 + offset).map_err(|_| odd("jumps too far"));
+    match instruction.code {
+        LOAD | AND => Ok(vec![at + 1]),
+        JUMP => Ok(vec![next(instruction.k)?]),
+        EQUAL | GREATER | AT_LEAST => Ok(vec![next(instruction.jt.into())?, next(instruction.jf.into())?]),
+        RETURN => Ok(Vec::new()),
+        code => Err(odd(&format!("has an unknown instruction {code:#x}"))),
+    }
+}
+
+/// Runs `program` for a call of `audit` with `number`, as far as its arguments do not matter.
+fn run(program: &[Instruction], audit: u32, number: u32) -> Result<Answer> {
+    let (mut at, mut value) = (0, 0);
+    loop {
+        let instruction = program.get(at).ok_or_else(|| odd("has no end"))?;
+        let k = instruction.k;
+        let yes = match (instruction.code, k) {
+            (RETURN, _) => return Ok(Answer::Returns(k)),
+            (LOAD, NUMBER | ARCH) => {
+                value = if k == NUMBER { number } else { audit };
+                true
+            }
+            (LOAD, _) => return Ok(Answer::Looks(at)),
+            (AND, _) => {
+                value &= k;
+                true
+            }
+            (EQUAL, _) => value == k,
+            (GREATER, _) => value > k,
+            (AT_LEAST, _) => value >= k,
+            _ => true,
+        };
+        let next = successors(at, instruction)?;
+        at = *if yes { next.first() } else { next.last() }.ok_or_else(|| odd("has no end"))?;
+    }
+}
+
+/// The code of `program` that can be reached from `start`, with allowances going on behind its end.
+fn tail(program: &[Instruction], start: usize) -> Result<Vec<Instruction>> {
+    let (mut todo, mut last) = (vec![start], start);
+    let mut seen = vec![false; program.len()];
+    while let Some(at) = todo.pop() {
+        let instruction = program.get(at).ok_or_else(|| odd("has no end"))?;
+        if let Some(seen @ false) = seen.get_mut(at) {
+            *seen = true;
+            last = last.max(at);
+            todo.extend(successors(at, instruction)?);
+        }
+    }
+    let mut code = program.get(start..=last).unwrap_or_default().to_vec();
+    let end = code.len();
+    for (at, instruction) in code.iter_mut().enumerate() {
+        if (instruction.code, instruction.k) == (RETURN, libc::SECCOMP_RET_ALLOW) {
+            *instruction = one(JUMP, 0, 0, length(end - at - 1)?);
+        }
+    }
+    Ok(code)
+}
+
+fn length(length: usize) -> Result<u32> {
+    u32::try_from(length).map_err(|_| odd("is too long"))
+}
+
+/// What the whole stack does with `number`. All actions are to allow or to fail: the topmost refusal counts.
+fn decide(stack: &[Vec<Instruction>], audit: u32, number: u32) -> Result<Vec<Instruction>> {
+    let mut code = Vec::new();
+    for program in stack.iter().rev() {
+        match run(program, audit, number)? {
+            Answer::Returns(libc::SECCOMP_RET_ALLOW) => {}
+            Answer::Returns(action) => {
+                code.push(one(RETURN, 0, 0, action));
+                return Ok(code);
+            }
+            Answer::Looks(at) => code.extend(tail(program, at)?),
+        }
+    }
+    code.push(one(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    Ok(code)
+}
+
+/// The stack, in the order of its installation, as one program.
+pub(super) fn condense(stack: &[Vec<Instruction>], arch: Arch) -> Result<Vec<Instruction>> {
+    let most = arch.calls().map(|(_, number)| number).max().unwrap_or(0);
+    // Numbers beyond the table are all alike: the stack has compared with numbers of the table only.
+    let end = u32::try_from(most + 1).map_err(|_| odd("has a number that is none"))?;
+    let mut parts: Vec<(u32, Vec<Instruction>)> = Vec::new();
+    for number in 0..=end {
+        let code = decide(stack, arch.audit(), number)?;
+        if parts.last().is_none_or(|(_, before)| *before != code) {
+            parts.push((number, code));
+        }
+    }
+    // A foreign architecture's answer must not depend on anything.
+    let [foreign] = decide(stack, 0, 0)?[..] else { return Err(odd("looks at arguments of a foreign architecture")) };
+    let mut program = vec![one(LOAD, 0, 0, ARCH), one(EQUAL, 1, 0, arch.audit()), foreign, one(LOAD, 0, 0, NUMBER)];
+    program.extend(search(&parts)?);
+    Ok(program)
+}
+
+/// Code that finds the part of a number: the last one that does not begin after it.
+fn search(parts: &[(u32, Vec<Instruction>)]) -> Result<Vec<Instruction>> {
+    let (low, high) = parts.split_at(parts.len() / 2);
+    let (Some((start, _)), false) = (high.first(), low.is_empty()) else {
+        return parts.first().map(|(_, code)| code.clone()).ok_or_else(|| odd("decides nothing"));
+    };
+    let (low, high) = (search(low)?, search(high)?);
+    let mut program = match u8::try_from(low.len()) {
+        Ok(over) => vec![one(AT_LEAST, over, 0, *start)],
+        // A conditional jump has 8 bits.
+        Err(_) => vec![one(AT_LEAST, 0, 1, *start), one(JUMP, 0, 0, length(low.len())?)],
+    };
+    program.extend(low);
+    program.extend(high);
+    Ok(program)
+}
