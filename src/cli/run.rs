@@ -16,7 +16,8 @@ use std::process::ExitCode;
 ///
 /// A container that is isolated as a service is, from any image; the image is pulled if it is not here. What it writes goes when it ends,
 /// but for what it writes into directories of the host that it was given, which belongs to you. The image's own entrypoint, command,
-/// environment, user and working directory apply. The image's user is mapped to you, and there is no other user inside.
+/// environment, user and working directory apply. The image's user is mapped to you, and there is no other user inside; but an image
+/// that starts as root has all ids of your subordinate range, if you have one, and may become any of them.
 ///
 /// The command has a terminal of its own when standard input and output are terminals; otherwise it has the standard streams of
 /// `steading run`. Signals are passed on. If `steading run` is killed, so is the container, and what it left goes with the next run.
