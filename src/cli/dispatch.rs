@@ -2,7 +2,7 @@
 
 use super::printer::{self, Printer};
 use super::progress::Progress;
-use super::{Cli, Verb};
+use super::{Cli, Quick, Verb};
 use crate::error::{Error, Result};
 use crate::resolve::ServiceName;
 use crate::service::Context;
@@ -25,18 +25,25 @@ pub enum Role {
     /// Run lane: what keeps the yard up for containers that run once.
     Hold,
     /// What enters namespaces and so needs one thread: a command inside a running service, a container that runs once,
-    /// a probe of doctor.
+    /// a probe of doctor, a removal.
     Enter(Line),
     /// Everything else.
     Verb(Line),
 }
+
+/// Verbs of [`Quick`].
+const QUICK: [&str; 6] = ["exec", "shell", "run", "supervise", "yard", "hold"];
 
 /// Reads the command line. Help, version and errors of usage are printed here.
 ///
 /// # Errors
 /// The exit code, when there is nothing left to do.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Role, ExitCode> {
-    match Cli::try_parse_from(words) {
+    let words: Vec<OsString> = words.into_iter().collect();
+    // Whatever is not right there is told by the parser that knows everything.
+    let quick = words.get(1).is_some_and(|verb| QUICK.iter().any(|quick| verb == quick));
+    let quick = quick.then(|| Quick::try_parse_from(&words).ok()).flatten();
+    match quick.map_or_else(|| Cli::try_parse_from(&words), |line| Ok(line.into())) {
         Ok(cli) => Ok(match cli.verb {
             Verb::Supervise(of) => Role::Supervise(of.name),
             Verb::Yard => Role::Yard,

@@ -68,7 +68,7 @@ enum Verb {
     Env(env::Env),
     Shell(shell::Shell),
     Exec(exec::Exec),
-    Run(run::Run),
+    Run(Box<run::Run>),
     Search(search::Search),
     Info(info::Info),
     Image(image::Image),
@@ -88,6 +88,40 @@ enum Verb {
     Prepare(run::Prepare),
     #[command(hide = true)]
     Reclaim(reclaim::Reclaim),
+}
+
+/// The verbs of the run lane alone: to know all the others takes longer than what these do. Same words, same meaning.
+#[derive(Debug, Parser)]
+#[command(name = "steading", disable_help_flag = true, disable_help_subcommand = true)]
+struct Quick {
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    verb: QuickVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum QuickVerb {
+    Exec(exec::Exec),
+    Shell(shell::Shell),
+    Run(Box<run::Run>),
+    Supervise(Name),
+    Yard,
+    Hold,
+}
+
+impl From<Quick> for Cli {
+    fn from(Quick { quiet, verb }: Quick) -> Self {
+        let verb = match verb {
+            QuickVerb::Exec(verb) => Verb::Exec(verb),
+            QuickVerb::Shell(verb) => Verb::Shell(verb),
+            QuickVerb::Run(verb) => Verb::Run(verb),
+            QuickVerb::Supervise(of) => Verb::Supervise(of),
+            QuickVerb::Yard => Verb::Yard,
+            QuickVerb::Hold => Verb::Hold,
+        };
+        Cli { quiet, verb }
+    }
 }
 
 /// The one service that a verb is about.

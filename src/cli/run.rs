@@ -9,13 +9,15 @@ use crate::service::{self, RunRequest};
 use clap::{Args, ValueEnum};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Run an image once, in the foreground
 ///
 /// A container that is isolated as a service is, from any image; the image is pulled if it is not here. What it writes goes when it ends,
 /// but for what it writes into directories of the host that it was given, which belongs to you. The image's own entrypoint, command,
-/// environment, user and working directory apply. The image's user is mapped to you, and there is no other user inside.
+/// environment, user and working directory apply. The image's user is mapped to you, and there is no other user inside; but an image
+/// that starts as root has all ids of your subordinate range, if you have one, and may become any of them.
 ///
 /// The command has a terminal of its own when standard input and output are terminals; otherwise it has the standard streams of
 /// `steading run`. Signals are passed on. If `steading run` is killed, so is the container, and what it left goes with the next run.
@@ -50,6 +52,12 @@ pub(crate) struct Run {
     /// A small process is pid 1, which reaps orphans and passes signals on; always so with a terminal
     #[arg(long)]
     init: bool,
+    /// Write the OCI bundle (config.json, rootfs/) into this directory and run nothing
+    #[arg(long, value_name = "DIR", conflicts_with = "runtime")]
+    bundle: Option<PathBuf>,
+    /// Run it by this OCI runtime, e.g. crun, from a copy of the image's files; to compare, it is slower
+    #[arg(long, value_name = "PROGRAM")]
+    runtime: Option<OsString>,
     /// In place of the image's command
     #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
@@ -84,7 +92,11 @@ impl Run {
             // What the user gave comes after it.
             request.wishes.env.insert(0, ("TERM".to_owned(), term));
         }
-        service::run(&request)
+        match (&self.bundle, &self.runtime) {
+            (Some(directory), _) => service::bundle(&request, directory),
+            (None, Some(program)) => service::run_by(&request, program),
+            (None, None) => service::run(&request),
+        }
     }
 }
 

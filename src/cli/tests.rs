@@ -103,6 +103,27 @@ fn words_in_other_bytes_are_no_reason_to_panic() {
 }
 
 #[test]
+fn the_quick_definition_is_part_of_the_whole_one() {
+    Quick::command().debug_assert();
+    let options = |command: &clap::Command| {
+        let mut list: Vec<_> = command.get_arguments().map(|arg| arg.get_id().to_string()).filter(|id| id != "help").collect();
+        list.sort();
+        list
+    };
+    let (quick, whole) = (Quick::command(), Cli::command());
+    for verb in quick.get_subcommands() {
+        let same = whole.find_subcommand(verb.get_name()).unwrap();
+        assert_eq!(options(verb), options(same), "{}", verb.get_name());
+    }
+    // What the whole one says of help and of mistakes is what is seen.
+    for words in [&["exec", "--help"][..], &["run", "-h"], &["exec", "-q", "a", "ls"], &["-q", "run", "--image", "x"]] {
+        let words = std::iter::once("steading").chain(words.iter().copied());
+        let quiet = matches!(parse(words.map(OsString::from)), Ok(Role::Enter(_)) | Err(ExitCode::SUCCESS));
+        assert!(quiet);
+    }
+}
+
+#[test]
 fn every_verb_is_explained() {
     for verb in Cli::command().get_subcommands() {
         let name = verb.get_name();

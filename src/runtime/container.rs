@@ -4,7 +4,7 @@ use super::child::{self, Setup};
 use super::ids;
 use super::message::{self, Message, send_failure, send_pid};
 use crate::error::{Context, Error, Result};
-use crate::sys::process;
+use crate::sys::process::{self, Relation};
 use crate::sys::socket::send_fds;
 use crate::yard::Joined;
 use nix::sched::{CloneFlags, setns};
@@ -38,38 +38,79 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWCGROUP);
 
+/// Both ends of a socket with messages.
+fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+    pair.context(|| "cannot make a socket pair")
+}
+
+/// The supervisor's ends of what connects it with the container.
+struct Ours {
+    set_up: OwnedFd,
+    reaper: Option<OwnedFd>,
+}
+
+/// The container's ends of what connects it with the supervisor and the joiner.
+struct Ends {
+    supervisor: OwnedFd,
+    go: OwnedFd,
+    go_writer: OwnedFd,
+    link: Option<OwnedFd>,
+}
+
+fn connect(setup: &Setup) -> Result<(Ours, Ends)> {
+    let ((set_up, supervisor), (go, go_writer)) = (pair()?, pair()?);
+    // The one who sends the listener is the service.
+    setsockopt(&set_up, sockopt::PassCred, &true).context(|| "cannot ask for senders")?;
+    let (reaper, link) = if setup.init { pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))? } else { (None, None) };
+    Ok((Ours { set_up, reaper }, Ends { supervisor, go, go_writer, link }))
+}
+
 /// Starts the container and returns once its program was executed. `meanwhile` is done while others set it up.
 ///
 /// # Errors
 /// What failed in the set-up, as it was told from inside; that of `meanwhile`.
 pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Result<()>) -> Result<Started> {
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .context(|| "cannot make a socket pair")?;
-    // The one who sends the listener is the service.
-    setsockopt(&ours, sockopt::PassCred, &true).context(|| "cannot ask for senders")?;
-    let (go, go_writer) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .context(|| "cannot make a socket pair")?;
-    let (reaper, link) = if setup.init {
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .context(|| "cannot make a socket pair")?;
-        (Some(ours), Some(theirs))
-    } else {
-        (None, None)
-    };
+    let (ours, ends) = connect(setup)?;
     // After the fork the parent drops these: an end kept open would hide that the other side closed.
-    let mut for_joiner = Some(Ends { supervisor: theirs, go, go_writer, link });
+    let mut for_joiner = Some(ends);
     let joiner = process::fork(|| match for_joiner.take() {
         Some(ends) => join(setup, yard, ends),
         None => 1,
     })
     .context(|| "cannot fork")?;
     drop(for_joiner);
-    meanwhile()?;
+    let done = meanwhile();
+    let heard = hear(setup, ours);
+    // The joiner has told all it had to tell.
+    let _ = waitpid(joiner, None);
+    if let (Err(_), Ok(started)) = (&done, &heard) {
+        end(started.pid);
+    }
+    done.and(heard)
+}
+
+/// As [`start`], by a process that has entered U0 itself and waits for the container there.
+///
+/// # Errors
+/// What failed in the set-up.
+pub(super) fn start_here(setup: &Setup) -> Result<Started> {
+    let (ours, ends) = connect(setup)?;
+    let supervisor = ends.supervisor.try_clone().context(|| "cannot keep a socket")?;
+    if let Err(error) = clone_service(setup, Relation::Child, ends) {
+        send_failure(supervisor.as_fd(), &error).context(|| "cannot tell of a failure")?;
+    }
+    drop(supervisor);
+    hear(setup, ours)
+}
+
+/// What the set-up tells, until the program is executed.
+fn hear(setup: &Setup, Ours { set_up, reaper }: Ours) -> Result<Started> {
     let mut pid = None;
     let mut listener = None;
     let mut terminal = None;
     let result = loop {
-        match message::receive(&ours).context(|| "cannot hear from the container's set-up") {
+        match message::receive(&set_up).context(|| "cannot hear from the container's set-up") {
             Ok(Message::Pid(number)) => pid = Some(Pid::from_raw(number)),
             Ok(Message::Listener(fd, sender)) => listener = sender.map(|sender| (fd, sender)),
             Ok(Message::Terminal(fd)) => terminal = Some(fd),
@@ -78,8 +119,6 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
             Err(error) => break Err(error),
         }
     };
-    // The joiner has told all it had to tell.
-    let _ = waitpid(joiner, None);
     // All that was to come has come; what ended before that has not been executed.
     let is_executed = match &setup.foreground {
         Some(foreground) => foreground.terminal == terminal.is_some(),
@@ -108,46 +147,38 @@ pub(super) fn end(pid: Pid) {
     let _ = waitpid(pid, None);
 }
 
-/// The container's ends of what connects it with the supervisor and the joiner.
-struct Ends {
-    supervisor: OwnedFd,
-    go: OwnedFd,
-    go_writer: OwnedFd,
-    link: Option<OwnedFd>,
-}
-
 fn join(setup: &Setup, yard: &Joined, ends: Ends) -> i32 {
-    let Ends { supervisor, go, go_writer, link } = ends;
-    match clone_service(setup, yard, (&supervisor, link.as_ref()), go, go_writer) {
-        Ok(()) => 0,
-        Err(error) => {
+    let supervisor = ends.supervisor.try_clone();
+    let result = enter(setup, yard).and_then(|()| clone_service(setup, Relation::Sibling, ends));
+    match (result, supervisor) {
+        (Ok(()), _) => 0,
+        (Err(error), Ok(supervisor)) => {
             let _ = send_failure(supervisor.as_fd(), &error);
             1
         }
+        (Err(_), Err(_)) => 1,
     }
 }
 
-/// The joiner, inside U0 as its root: makes the service's process and writes its id maps.
-fn clone_service(
-    setup: &Setup,
-    yard: &Joined,
-    (supervisor, link): (&OwnedFd, Option<&OwnedFd>),
-    go: OwnedFd,
-    go_writer: OwnedFd,
-) -> Result<()> {
+fn enter(setup: &Setup, yard: &Joined) -> Result<()> {
     if let Some(group) = &setup.cgroup {
         // The cgroup namespace begins where its maker is.
         group.enter()?;
     }
     setns(&yard.user, CloneFlags::CLONE_NEWUSER).context(|| "cannot enter the yard's user namespace")?;
-    setns(&yard.mount, CloneFlags::CLONE_NEWNS).context(|| "cannot enter the yard's mount namespace")?;
+    setns(&yard.mount, CloneFlags::CLONE_NEWNS).context(|| "cannot enter the yard's mount namespace")
+}
+
+/// Inside U0 as its root: makes the service's process and writes its id maps.
+fn clone_service(setup: &Setup, relation: Relation, ends: Ends) -> Result<()> {
+    let Ends { supervisor, go, go_writer, link } = ends;
     let maps = ids::nested(&setup.spec)?;
     ids::own(setup, &maps)?;
     let mut for_child = Some((go, go_writer));
-    let pid = process::clone_sibling(NAMESPACES, || match for_child.take() {
+    let pid = process::clone_into(NAMESPACES, relation, || match for_child.take() {
         Some((go, writer)) => {
             drop(writer);
-            child::run(setup, go, supervisor, link)
+            child::run(setup, go, &supervisor, link.as_ref())
         }
         None => 1,
     })

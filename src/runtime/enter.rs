@@ -15,9 +15,9 @@ use crate::error::{Context, Error, Result};
 use crate::image::{Identity, UserText};
 use crate::resolve::{Plan, ServiceName};
 use crate::state::{Paths, Services};
-use crate::sys::identity;
 use crate::sys::process::{self, OneThread};
 use crate::sys::terminal::open_pair;
+use crate::sys::{caps, identity};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
@@ -69,12 +69,12 @@ pub(super) fn namespaces(plan: &Plan) -> CloneFlags {
     if plan.isolation.time { NAMESPACES.union(NEWTIME) } else { NAMESPACES }
 }
 
-/// Enters the container of the process that `pidfd` names and runs `program` there, as the service's user and without
-/// capabilities; ends as it ends. In a forked child; returns the error of a failure.
+/// Enters the container of the process that `pidfd` names and runs `program` there without capabilities; ends as it ends. In a forked
+/// child; returns the error of a failure.
 pub(super) fn enter(pidfd: &OwnedFd, program: &Program, namespaces: CloneFlags) -> Error {
     let run = || {
         let proof = join(pidfd, namespaces)?;
-        wait(start(proof, program, None, None)?)
+        wait(start(proof, program, &[], None)?)
     };
     match run() {
         Ok(code) => process::exit_now(code),
@@ -87,19 +87,18 @@ fn join(pidfd: &OwnedFd, namespaces: CloneFlags) -> Result<OneThread> {
     let what = || "cannot enter the container";
     let proof = process::one_thread().context(what)?;
     // Before anything inside can see us: this program and its descriptors are the host's.
-    crate::sys::caps::hide_from_others().context(|| "cannot hide from the container")?;
+    caps::hide_from_others().context(|| "cannot hide from the container")?;
     // One call for all: the kernel enters the user namespace first and judges the others by the new credentials (setns(2)).
     setns(pidfd, namespaces).context(what)?;
     Ok(proof)
 }
 
 /// Starts `program` in the container that this process has joined; returns once it is executed.
-fn start(proof: OneThread, program: &Program, who: Option<&Identity>, terminal: Option<&OwnedFd>) -> Result<Pid> {
+fn start(proof: OneThread, program: &Program, groups: &[u32], terminal: Option<&OwnedFd>) -> Result<Pid> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "cannot make a socket pair")?;
     let pid = process::fork_with(proof, || {
-        let service = Identity { uid: program.user.0, gid: Some(program.user.1), groups: Vec::new(), home: None };
-        let error = match prepare(who.unwrap_or(&service), terminal) {
+        let error = match prepare(program.user, groups, terminal) {
             Ok(()) => program.replace_process(|| Ok(())),
             Err(error) => error,
         };
@@ -118,10 +117,8 @@ fn start(proof: OneThread, program: &Program, who: Option<&Identity>, terminal: 
 }
 
 /// The child's own steps before the common ones.
-fn prepare(who: &Identity, terminal: Option<&OwnedFd>) -> Result<()> {
-    if let Identity { uid, gid: Some(gid), groups, .. } = who {
-        identity::switch(*uid, *gid, groups).context(|| format!("cannot become the user {uid} with the group {gid}"))?;
-    }
+fn prepare((uid, gid): (u32, u32), groups: &[u32], terminal: Option<&OwnedFd>) -> Result<()> {
+    identity::switch(uid, gid, groups).context(|| format!("cannot become the user {uid} with the group {gid}"))?;
     // Who gives up waiting for it (a probe's time-out, a killed `steading exec`) ends it too. After the change of ids, which
     // clears it.
     set_pdeathsig(Signal::SIGKILL).context(|| "cannot tie the process to its parent")?;
@@ -174,6 +171,10 @@ impl Maps {
         Ok(Maps { uid: read("uid_map")?, gid: read("gid_map")? })
     }
 
+    fn has_group(&self, gid: u32) -> bool {
+        require("group", gid, &self.gid).is_ok()
+    }
+
     fn require(&self, uid: u32, gid: u32) -> Result<()> {
         require("user", uid, &self.uid)?;
         require("group", gid, &self.gid)
@@ -201,16 +202,9 @@ fn require(kind: &str, id: u32, map: &str) -> Result<()> {
         .hint("a service whose recipe asks for `ids = \"range\"` has more"))
 }
 
-/// Who `wanted` is in the container that this process has joined, and home; the service's user where nothing is wanted.
-fn look_up(plan: &Plan, wanted: Option<(&UserText, &Maps)>) -> Result<Identity> {
-    let files = |names: bool| if names { (read_file("/etc/passwd"), read_file("/etc/group")) } else { Default::default() };
-    let Some((user, maps)) = wanted else {
-        let (passwd, _) = files(!plan.process.env.contains_key("HOME"));
-        let home = UserText::number(plan.process.uid).look_up(&passwd, b"")?.home;
-        return Ok(Identity { uid: plan.process.uid, gid: Some(plan.process.gid), groups: Vec::new(), home });
-    };
-    let (passwd, group) = files(true);
-    let found = user.look_up(&passwd, &group)?;
+/// Who `user` is in the container that this process has joined.
+fn look_up(plan: &Plan, user: &UserText, maps: &Maps) -> Result<Identity> {
+    let found = user.look_up(&read_file("/etc/passwd"), &read_file("/etc/group"))?;
     let gid = found.gid.unwrap_or(plan.process.gid);
     maps.require(found.uid, gid)?;
     Ok(Identity { gid: Some(gid), ..found })
@@ -236,28 +230,33 @@ pub fn exec(paths: &Paths, name: &ServiceName, command: &Command) -> Result<u8> 
     let maps = command.user.as_ref().map(|_| Maps::of(pid)).transpose()?;
     let attendant = Attendant::new()?;
     let proof = join(&pidfd, namespaces(&plan))?;
-    let who = look_up(&plan, command.user.as_ref().zip(maps.as_ref()))?;
-    let has_home = command.env.contains_key("HOME") || (command.user.is_none() && plan.process.env.contains_key("HOME"));
-    if !has_home {
-        program.env.insert("HOME".into(), who.home.clone().unwrap_or_else(|| "/".into()).into());
+    let mut groups = Vec::new();
+    if let Some((user, maps)) = command.user.as_ref().zip(maps.as_ref()) {
+        let who = look_up(&plan, user, maps)?;
+        program.user = (who.uid, who.gid.unwrap_or(plan.process.gid));
+        groups = who.groups.into_iter().filter(|gid| maps.has_group(*gid)).collect();
+        // Not that of the service's user.
+        if !command.env.contains_key("HOME") {
+            program.env.insert("HOME".into(), who.home.unwrap_or_else(|| "/".into()).into());
+        }
     }
     let (ours, theirs) = match command.terminal {
-        true => open_terminal(&who).map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+        true => open_terminal(program.user.0).map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
         false => (None, None),
     };
     ours.iter().for_each(terminal::copy_our_size);
-    let pid = start(proof, &program, Some(&who), theirs.as_ref())?;
+    let pid = start(proof, &program, &groups, theirs.as_ref())?;
     drop(theirs);
     let code = attendant.attend(pid, Role::Joined, ours)?;
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
 }
 
 /// A terminal of the container's own, which belongs to the program's user.
-fn open_terminal(who: &Identity) -> Result<(OwnedFd, OwnedFd)> {
+fn open_terminal(uid: u32) -> Result<(OwnedFd, OwnedFd)> {
     let what = || "cannot open a terminal in the container";
     let (ours, theirs) = open_pair().context(what)?;
-    if nix::unistd::getuid().as_raw() != who.uid {
-        std::os::unix::fs::fchown(&theirs, Some(who.uid), None).context(what)?;
+    if nix::unistd::getuid().as_raw() != uid {
+        std::os::unix::fs::fchown(&theirs, Some(uid), None).context(what)?;
     }
     Ok((ours, theirs))
 }

@@ -22,7 +22,10 @@ pub fn run_dir(paths: &Paths, name: &ServiceName) -> PathBuf {
 }
 
 /// Makes the files anew; the secrets' values lie in `secret_values`.
-pub(super) fn write(plan: &Plan, secret_values: &Path, run_dir: &Path) -> Result<()> {
+///
+/// # Errors
+/// Those of writing, with the path.
+pub fn write(plan: &Plan, secret_values: &Path, run_dir: &Path) -> Result<()> {
     create_dir_all(run_dir, 0o700)?;
     let host = &plan.process.hostname;
     let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 {host}\n");

@@ -47,10 +47,10 @@ mod supervise;
 mod terminal;
 
 pub use enter::{Command, exec};
-pub use etc::run_dir;
+pub use etc::{run_dir, write as write_etc};
 pub use hold::hold;
 pub use mounts::masks_of_host;
-pub use oneoff::run_once;
+pub use oneoff::{enter_yard, run_once};
 pub use policy::{Policies, Policy};
 pub use supervise::supervise;
-pub use terminal::is_interactive;
+pub use terminal::{attend, is_interactive};

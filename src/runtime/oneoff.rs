@@ -1,15 +1,18 @@
 //! A container that runs once, in the foreground: `steading run`.
+//!
+//! Whoever waits for it enters U0 itself, which saves a process, and may remove there what belongs to any id of the user.
 
 use super::child::{Foreground, Setup};
 use super::container;
 use super::enter::environment;
 use super::etc;
 use super::launch::Program;
-use super::policy::Policies;
+use super::policy::Policy;
 use super::privileges::Privileges;
 use super::terminal::{Attendant, Role};
-use crate::error::{Context, Result};
-use crate::resolve::Plan;
+use crate::error::{Context, Error, Result};
+use crate::idmap::{IdMap, IdMaps};
+use crate::resolve::{IdKind, Plan};
 use crate::rootfs::Hybrid;
 use crate::state::{Paths, RunDir};
 use crate::sys::file::create_dir_all;
@@ -17,39 +20,58 @@ use crate::sys::process;
 use crate::yard::{self, View};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
+use std::fs;
+
+/// Moves this process, which must have one thread, into U0, where it is root over all ids of the user. Returns U0's maps. The working
+/// directory becomes `/`.
+///
+/// # Errors
+/// When no yard answers.
+pub fn enter_yard(paths: &Paths) -> Result<IdMaps> {
+    yard::join(paths)?.enter()?;
+    let map = |path: &str| {
+        let text = fs::read_to_string(path).context(|| format!("cannot read `{path}`"))?;
+        IdMap::parse(&text).ok_or_else(|| Error::failed(format!("`{path}` is no id map")))
+    };
+    Ok(IdMaps { uids: map("/proc/self/uid_map")?, gids: map("/proc/self/gid_map")? })
+}
 
 /// Runs the container of `plan` and `spec` in the directories `dir` and waits for its end; returns its exit code, or 128 + the
 /// signal that ended it. Signals are passed on, and it dies with this process.
 ///
-/// The process must have one thread; the yard must be up and stay so.
+/// The process must have one thread and be in U0; the yard must stay up.
 ///
 /// # Errors
 /// What kept it from starting; 126 and 127 when its program cannot be executed.
 pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: bool) -> Result<u8> {
     etc::write(plan, &dir.data, &dir.runtime)?;
-    let upper = dir.data.join("upper");
-    let (diff, work, root) = (upper.join("diff"), upper.join("work"), upper.join("root"));
-    for (directory, mode) in [(&diff, 0o755), (&work, 0o700), (&root, 0o700)] {
+    let (diff, work) = (dir.data.join("diff"), dir.data.join("work"));
+    for (directory, mode) in [(&diff, 0o755), (&work, 0o700)] {
         create_dir_all(directory, mode)?;
     }
-    let joined = yard::join(paths)?;
-    let parent = process::pidfd(Pid::this()).context(|| "cannot open this process")?;
-    let policy = Policies::of(&spec)?.service;
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let policy = Policy::of(seccomp.ok_or_else(|| Error::failed("the runtime spec has no system call policy"))?)?;
+    let view = match plan.isolation.ids {
+        IdKind::User => View::ByUser,
+        IdKind::Range | IdKind::Private => View::ByImage,
+    };
+    let own_volumes = plan.volumes.iter().filter(|volume| volume.source.is_none());
     let setup = Setup {
         spec,
-        image: yard::image_path(paths, View::ByUser, &plan.image.digest),
+        image: yard::image_path(paths, view, &plan.image.digest),
         upper: diff,
         work,
-        target: root,
+        // Over the directory that holds the layers, which are opened before: any directory does.
+        target: dir.data.clone(),
         run_dir: dir.runtime.clone(),
-        volumes: Vec::new(),
+        volumes: own_volumes.map(|volume| dir.data.join("data").join(&volume.name)).collect(),
         ids: plan.isolation.ids,
         program: Program {
             args: plan.process.args.iter().map(Into::into).collect(),
             env: environment(plan),
             cwd: (&plan.process.cwd).into(),
-            privileges: Privileges::of(&plan.isolation),
             user: (plan.process.uid, plan.process.gid),
+            privileges: Privileges::of(&plan.isolation),
             policy,
         },
         // On a terminal of its own pid 1 would not be ended by ^C, unless it catches it (pid_namespaces(7)).
@@ -57,10 +79,10 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
         init: plan.process.init || terminal,
         cgroup: None,
         driver: Box::new(Hybrid),
-        foreground: Some(Foreground { parent, terminal }),
+        foreground: Some(Foreground { parent: process::pidfd(Pid::this()).context(|| "cannot open this process")?, terminal }),
     };
     let attendant = Attendant::new()?;
-    let started = container::start(&setup, &joined, || Ok(()))?;
+    let started = container::start_here(&setup)?;
     let code = attendant.attend(started.pid, Role::First, started.terminal).inspect_err(|_| container::end(started.pid))?;
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
 }

@@ -43,6 +43,18 @@ pub fn is_interactive() -> bool {
     isatty(io::stdin()).unwrap_or(false) && isatty(io::stdout()).unwrap_or(false)
 }
 
+/// Runs a program of the host with our standard streams, passing signals on; returns its exit code, or 128 + the signal that ended it.
+///
+/// # Errors
+/// When it cannot be executed.
+pub fn attend(mut command: std::process::Command) -> Result<u8> {
+    let attendant = Attendant::new()?;
+    let child = command.spawn().context(|| format!("cannot execute `{}`", command.get_program().display()))?;
+    let pid = i32::try_from(child.id()).map_err(io::Error::other).context(|| "cannot wait for the program")?;
+    let code = attendant.attend(Pid::from_raw(pid), Role::Joined, None)?;
+    Ok(u8::try_from(code & 0xff).unwrap_or(1))
+}
+
 /// Gives a program's terminal our window size. Of our standard output, else input, whichever is a terminal; else there is none.
 pub(super) fn copy_our_size(terminal: &OwnedFd) {
     let _ = copy_size(io::stdout().as_fd(), terminal.as_fd()).or_else(|_| copy_size(io::stdin().as_fd(), terminal.as_fd()));

@@ -10,6 +10,7 @@
 //! | image | stays (`image prune`) | goes with the last service that uses it | stays |
 
 mod access;
+mod bundle;
 mod context;
 mod control;
 mod discard;
@@ -31,6 +32,7 @@ mod transaction;
 mod units;
 
 pub use access::{environment, url};
+pub use bundle::{bundle, run_by};
 pub use context::Context;
 pub use control::{restart, start, stop};
 pub use enter::{exec, shell};

@@ -5,16 +5,20 @@
 //! lane), so that this one has one thread and may enter namespaces.
 
 use super::units::UserUnits;
-use super::{Context, context, ids, images};
+use super::{Context, context, images};
 use crate::error::{Context as _, Error, Result};
+use crate::idmap::{self, IdMaps};
 use crate::image::{Digest, Identity, ImageConfig, Reference, UserText};
 use crate::report::Silent;
-use crate::resolve::{self, HostPath, OneOff, OneOffImage, Plan};
+use crate::resolve::{self, HostPath, IdKind, OneOff, OneOffImage, Plan, ServiceName};
 use crate::runtime;
 use crate::spec::{self, HostFacts};
 use crate::state::{Keeper, RunDir, RunLock};
-use crate::store::{Index, Store};
+use crate::store::{Index, Kind, Store};
+use crate::sys::file::create_dir_all;
 use crate::unit::{self, RUN};
+use oci_spec::runtime::Spec;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
@@ -43,28 +47,18 @@ pub struct RunRequest {
 pub fn run(request: &RunRequest) -> Result<ExitCode> {
     let context = Context::load(Arc::new(Silent))?;
     let held = RunLock::share(&context.paths)?;
-    let mut image = find(&context, &request.image)?;
-    let yard_is_held = Keeper::is_there(&context.paths)?;
-    if image.is_none() || !yard_is_held {
-        if let Some(code) = prepare_in_child(request, image.is_none(), !yard_is_held)? {
-            return Ok(code);
-        }
-        image = image.map_or_else(|| find(&context, &request.image), |image| Ok(Some(image)))?;
-    }
-    let image = image.ok_or_else(|| Error::not_found(format!("the image `{}` is not here", request.image)))?;
+    let image = match obtain(&context, request, !Keeper::is_there(&context.paths)?)? {
+        Ok(image) => image,
+        Err(code) => return Ok(code),
+    };
+    // From here on as root of the yard's namespace: what belongs to any id of the user can be removed.
+    let u0 = runtime::enter_yard(&context.paths)?;
     let dir = RunDir::create(&context.paths)?;
-    let code = image.plan(request, &dir).and_then(|plan| {
-        let facts = HostFacts {
-            ids: &ids::one_line(&plan),
-            root: &dir.data.join("upper/root"),
-            data: &dir.data.join("data"),
-            runtime: &dir.runtime,
-            masked: &runtime::masks_of_host(),
-        };
-        let mut spec = spec::runtime_spec(&plan, &facts)?;
-        if let Some(process) = spec.process_mut() {
-            process.set_terminal(Some(request.terminal));
-        }
+    let code = image.plan(request, dir.name.clone()).and_then(|mut plan| {
+        let data = dir.data.join("data");
+        let ids = ids_of(&mut plan, &u0)?;
+        let spec = image.spec(&plan, &ids, request.terminal, Places { root: &dir.data, data: &data, etc: &dir.runtime })?;
+        image.fill_volumes(&plan, &data)?;
         held.touch()?;
         runtime::run_once(&context.paths, &plan, spec, &dir, request.terminal)
     });
@@ -74,9 +68,45 @@ pub fn run(request: &RunRequest) -> Result<ExitCode> {
     removed.map(|()| ExitCode::from(code))
 }
 
+/// The image, and with `yard` somebody who holds the yard; what is missing is brought. An exit code when that failed, and was told.
+pub(super) fn obtain(context: &Context, request: &RunRequest, yard: bool) -> Result<std::result::Result<Image, ExitCode>> {
+    let found = find(context, &request.image)?;
+    if (found.is_none() || yard)
+        && let Some(code) = prepare_in_child(request, found.is_none(), yard)?
+    {
+        return Ok(Err(code));
+    }
+    let image = found.map_or_else(|| find(context, &request.image), |image| Ok(Some(image)))?;
+    image.map(Ok).ok_or_else(|| Error::not_found(format!("the image `{}` is not here", request.image)))
+}
+
+/// What a program that starts as root needs over its own ids, and nothing else, to give files to another user and become him. Of the
+/// fourteen that other tools leave to every container.
+const DROPPING: [&str; 8] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETPCAP", "SETUID"];
+
+/// The ids of a container: one that starts as root most likely drops to another user, for which it has the user's whole range, where
+/// there is one; else its user is all there is.
+fn ids_of(plan: &mut Plan, u0: &IdMaps) -> Result<IdMaps> {
+    plan.isolation.ids = idmap::kind_for_image(plan.process.uid, u0.uids.len() > 1 && u0.gids.len() > 1);
+    if plan.isolation.ids == IdKind::Range {
+        plan.isolation.capabilities = DROPPING.map(str::to_owned).to_vec();
+        return Ok(idmap::range(u0));
+    }
+    let own = u0.uids.outside(0).zip(u0.gids.outside(0)).ok_or_else(|| Error::failed("the yard's namespace has no root"))?;
+    Ok(idmap::user((plan.process.uid, plan.process.gid), own))
+}
+
+/// Where a container's parts are.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    pub(super) root: &'a Path,
+    pub(super) data: &'a Path,
+    pub(super) etc: &'a Path,
+}
+
 /// An image of the store that is to run.
-struct Image {
-    store: Store,
+pub(super) struct Image {
+    pub(super) store: Store,
     digest: Digest,
     config: ImageConfig,
 }
@@ -93,13 +123,50 @@ fn find(context: &Context, reference: &Reference) -> Result<Option<Image>> {
 }
 
 impl Image {
-    fn plan(&self, request: &RunRequest, dir: &RunDir) -> Result<Plan> {
+    pub(super) fn plan(&self, request: &RunRequest, name: ServiceName) -> Result<Plan> {
         let who = self.identity(request.user.as_ref())?;
         let reference = request.image.to_string();
         let image = OneOffImage { reference: &reference, digest: self.digest, config: &self.config };
-        let plan = resolve::one_off(&request.wishes, &image, &who, dir.name.clone())?;
+        let plan = resolve::one_off(&request.wishes, &image, &who, name)?;
         check_volumes(&plan)?;
         Ok(plan)
+    }
+
+    pub(super) fn index(&self) -> Result<Index> {
+        let index = self.store.image(&self.digest)?;
+        index.ok_or_else(|| Error::not_found(format!("the image {} is not here", self.digest)))
+    }
+
+    /// The runtime spec of `plan`, with `ids` of the host.
+    pub(super) fn spec(&self, plan: &Plan, ids: &IdMaps, terminal: bool, places: Places<'_>) -> Result<Spec> {
+        let masked = runtime::masks_of_host();
+        let Places { root, data, etc } = places;
+        let mut spec = spec::runtime_spec(plan, &HostFacts { ids, root, data, runtime: etc, masked: &masked })?;
+        if let Some(process) = spec.process_mut() {
+            process.set_terminal(Some(terminal));
+        }
+        Ok(spec)
+    }
+
+    /// Makes the directories of the image's volumes, with what the image has there.
+    pub(super) fn fill_volumes(&self, plan: &Plan, data: &Path) -> Result<()> {
+        let own: Vec<_> = plan.volumes.iter().filter(|volume| volume.source.is_none()).collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        create_dir_all(data, 0o700)?;
+        let index = self.index()?;
+        for volume in own {
+            let place = data.join(&volume.name);
+            match index
+                .resolve(volume.target.as_bytes())
+                .filter(|node| index.node(*node).is_some_and(|node| node.kind == Kind::Dir))
+            {
+                Some(node) => self.store.export(&index, node, &place)?,
+                None => create_dir_all(&place, 0o755)?,
+            }
+        }
+        Ok(())
     }
 
     /// Who the program runs as: the wish, else the image's USER, else root.
@@ -108,8 +175,7 @@ impl Image {
             "" => UserText::number(0),
             text => text.parse().context(|| "the image has a USER that is none")?,
         };
-        let index = self.store.image(&self.digest)?;
-        let index = index.ok_or_else(|| Error::not_found(format!("the image {} is not here", self.digest)))?;
+        let index = self.index()?;
         let file = |path: &str| self.read(&index, path);
         wish.unwrap_or(&own).look_up(&file("etc/passwd")?, &file("etc/group")?)
     }

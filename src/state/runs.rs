@@ -1,7 +1,7 @@
 //! Containers that run once: their directories, which go with them, and what keeps the yard up meanwhile.
 //!
 //! ```text
-//! $XDG_DATA_HOME/steading/runs/NAME/   upper/{diff,work,root}, data/VOLUME; flock on the directory while it runs
+//! $XDG_DATA_HOME/steading/runs/NAME/   {diff,work} of the overlay, data/VOLUME; flock on the directory while it runs
 //! $XDG_RUNTIME_DIR/steading/runs/NAME/ hosts, hostname, ...
 //! $XDG_RUNTIME_DIR/steading/run.lock   shared: a container runs; exclusive: whoever ends what all of them stand on
 //! $XDG_RUNTIME_DIR/steading/hold.lock  exclusive: the process of steading-run.service, which holds the yard
@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -83,7 +83,7 @@ impl RunDir {
     /// The first file that could not be removed.
     pub fn remove(self) -> Result<()> {
         remove_tree(&self.runtime)?;
-        remove_tree(&self.data)?;
+        remove_data(&self.data)?;
         self.data.parent().map_or(Ok(()), remove_dir_if_empty)?;
         self.runtime.parent().map_or(Ok(()), remove_dir_if_empty)
     }
@@ -115,10 +115,16 @@ fn sweep(paths: &Paths) -> Result<()> {
         let path = entry.path();
         if let Some(_lock) = lock(&path)? {
             remove_tree(&runtime_of(paths).join(entry.file_name()))?;
-            remove_tree(&path)?;
+            remove_data(&path)?;
         }
     }
     Ok(())
+}
+
+fn remove_data(path: &Path) -> Result<()> {
+    // Overlay leaves this one with mode 000, the usual reason for the slow way through all that is there.
+    let _ = fs::set_permissions(path.join("work/work"), fs::Permissions::from_mode(0o700));
+    remove_tree(path)
 }
 
 /// A share in `run.lock`, or all of it.

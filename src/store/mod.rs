@@ -85,6 +85,7 @@
 //! `version` changes when nothing can be kept. Unknown `compat` features mean nothing to a reader or writer; unknown
 //! `ro-compat` ones allow [`Store::open_read_only`] only; unknown `incompat` ones allow nothing.
 
+mod export;
 mod fsck;
 mod image;
 mod index;

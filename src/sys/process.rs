@@ -45,12 +45,20 @@ pub fn fork_with(proof: OneThread, child: impl FnOnce() -> i32) -> io::Result<Pi
     }
 }
 
-/// Like [`fork`], but the child is made a *sibling* (`CLONE_PARENT`) in the new namespaces `namespaces` (clone3(2)).
-/// Returns the child's id in the caller's pid namespace; the caller's parent gets it as its child.
+/// Whose child a cloned process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// The caller's.
+    Child,
+    /// That of the caller's parent (`CLONE_PARENT`).
+    Sibling,
+}
+
+/// Like [`fork`], but the child is in the new namespaces `namespaces` (clone3(2)). Returns its id in the caller's pid namespace.
 ///
 /// # Errors
 /// Those of clone3(2); `Other` when the process has more than one thread.
-pub fn clone_sibling(namespaces: CloneFlags, child: impl FnOnce() -> i32) -> io::Result<Pid> {
+pub fn clone_into(namespaces: CloneFlags, relation: Relation, child: impl FnOnce() -> i32) -> io::Result<Pid> {
     one_thread()?;
     #[repr(C)]
     #[derive(Default)]
@@ -64,9 +72,13 @@ pub fn clone_sibling(namespaces: CloneFlags, child: impl FnOnce() -> i32) -> io:
         stack_size: u64,
         tls: u64,
     }
-    let flags = (namespaces | CloneFlags::CLONE_PARENT).bits() as u32;
-    // With CLONE_PARENT the exit signal is that of the caller itself and must be given as 0.
-    let args = CloneArgs { flags: u64::from(flags), ..CloneArgs::default() };
+    let (parent, exit_signal) = match relation {
+        Relation::Child => (CloneFlags::empty(), libc::SIGCHLD),
+        // The exit signal is that of the caller itself and must be given as 0.
+        Relation::Sibling => (CloneFlags::CLONE_PARENT, 0),
+    };
+    let flags = (namespaces | parent).bits() as u32;
+    let args = CloneArgs { flags: u64::from(flags), exit_signal: exit_signal as u64, ..CloneArgs::default() };
     // SAFETY: `args` is struct clone_args (first published size, 64 bytes) and lives over the call. Neither CLONE_VM nor a
     // stack is given, so the child continues on a copy of this stack, as after fork; one thread (checked above).
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, std::mem::size_of::<CloneArgs>()) };

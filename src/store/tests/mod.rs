@@ -2,6 +2,7 @@
 
 mod damage;
 mod differential;
+mod export;
 mod hostile;
 mod kit;
 mod life;
