@@ -78,7 +78,7 @@ sub timed {
 sub dial {
     my ($port) = @_;
     socket(my $socket, PF_INET, SOCK_STREAM, 0) or die "socket: $!";
-    setsockopt($socket, SOL_SOCKET, SO_RCVTIMEO, pack('q!q!', 5, 0));
+    setsockopt($socket, SOL_SOCKET, SO_RCVTIMEO, pack('l!l!', 5, 0));
     setsockopt($socket, Socket::IPPROTO_TCP(), Socket::TCP_NODELAY(), pack('i', 1));
     return connect($socket, pack_sockaddr_in($port, INADDR_LOOPBACK)) ? $socket : undef;
 }

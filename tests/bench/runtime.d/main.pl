@@ -36,6 +36,8 @@ printf "%s, kernel %s, %d x %s, load %s, %d rounds\n", POSIX::strftime('%F', gmt
 printf "%s; %s; %s; %s; %s\n", map { (split /\n/, user_out(@$_))[0] // '?' } ['steading', '--version'], ['podman', '--version'], ['crun', '--version'],
     ['bwrap', '--version'], ['systemctl', '--version'];
 
+# Podman's units wait for it, for 90 s where it never comes.
+system('systemctl', 'start', 'network-online.target') == 0 or die 'network-online.target';
 user('mkdir', '-p', $place, "$HOME/.config/steading", "$HOME/.config/containers/systemd");
 write_file("$HOME/.config/steading/config.toml", "[registry.\"docker.io\"]\nmirrors = [\"http://127.0.0.1:5000\"]\n");
 # The testbed has no pids controller, without which podman's own limit is an error.
