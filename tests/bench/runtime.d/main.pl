@@ -211,7 +211,8 @@ sub crowd {
     my $begin = now();
     my $milliseconds = timed(sub { wait_redis(22000 + $_) for 1 .. $count }, unit('start', map { sprintf $units[0], $_ } 1 .. $count));
     Time::HiRes::sleep(3);
-    my ($total, $sum) = memory('redis-server');
+    # One program under three names.
+    my ($total, $sum) = memory($name, qw(redis-server redis-check-rdb redis-check-aof));
     printf "%-30s %4d %10.0f ms %10.0f KiB %8.0f KiB each   %s\n", $name, $count, $milliseconds, $total, $total / $count, per_program($sum);
     user(unit('stop', map { sprintf $units[0], $_ } 1 .. $count));
     return ($milliseconds, $total, $sum);
