@@ -137,7 +137,8 @@ sub memory {
         open(my $file, '<', "$directory/smaps_rollup") or next;
         while (my $line = <$file>) { if ($line =~ /^Pss:\s+(\d+)/) { $sum{name_of($directory, $program)} += $1; $total += $1 } }
     }
-    return ($total // 0, \%sum);
+    die "no process of $whose was found\n" if !$total;
+    return ($total, \%sum);
 }
 
 # Whether it runs as the user or as one of the user's range.
@@ -149,7 +150,8 @@ sub is_users {
 
 sub in_slice {
     open(my $file, '<', $_[0]) or return 0;
-    return (<$file> // '') =~ m{/steading\.slice/} ? 1 : 0;
+    # One line for each hierarchy.
+    return (grep { m{/steading\.slice/} } <$file>) ? 1 : 0;
 }
 
 # `steading` is the supervisor or the yard.
