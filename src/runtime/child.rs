@@ -8,6 +8,7 @@ use super::launch::Program;
 use super::message::{send_failure, send_listener, send_terminal};
 use super::mounts::Prepare;
 use super::places::Places;
+use super::reaper;
 use super::terminal;
 use crate::error::{Context, Error, Result};
 use crate::resolve::IdKind;
@@ -22,11 +23,9 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, pivot_root, setsid};
+use nix::unistd::{pivot_root, setsid};
 use oci_spec::runtime::Spec;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -53,6 +52,8 @@ pub(super) struct Setup {
     pub ids: IdKind,
     /// What runs.
     pub program: Program,
+    /// What the service gets when the supervisor dies, where systemd may not kill it.
+    pub orphaned: Option<Signal>,
     /// Whether a reaper is pid 1.
     pub init: bool,
     /// The control group it may divide.
@@ -97,17 +98,18 @@ impl Foreground {
 }
 
 /// Waits for the id maps, sets the container up and becomes the service. Returns the exit code of a failure.
-pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd) -> i32 {
+/// `link` is the reaper's, where one is wanted.
+pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd, link: Option<&OwnedFd>) -> i32 {
     // End of file: the joiner failed and has told why.
     let Ok((1, mut fds)) = recv_fds(go.as_fd(), &mut [0]) else { return 1 };
     drop(go);
-    let error = match set_up(setup, fds.pop()) {
-        Ok(()) if setup.init => match start_reaper(setup, supervisor) {
+    let error = match (set_up(setup, fds.pop()), link) {
+        (Ok(()), Some(link)) => match start_reaper(setup, supervisor, link) {
             Ok(code) => return code,
             Err(error) => error,
         },
-        Ok(()) => become_service(setup, supervisor),
-        Err(error) => error,
+        (Ok(()), None) => become_service(setup, supervisor),
+        (Err(error), _) => error,
     };
     // If the supervisor is gone there is nobody left to tell.
     let _ = send_failure(supervisor.as_fd(), &error);
@@ -115,17 +117,20 @@ pub(super) fn run(setup: &Setup, go: OwnedFd, supervisor: &OwnedFd) -> i32 {
 }
 
 fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
-    if let Some(Err(error)) = setup.foreground.as_ref().map(|foreground| foreground.open_terminal(supervisor)) {
-        return error;
-    }
     let (uid, gid) = setup.program.user;
     // Capabilities stay for the last steps, which give them up.
     if let Err(error) = switch(uid, gid, &[]) {
         return Error::failed(format!("cannot become the user {uid} with the group {gid}")).because(error);
     }
+    if let Some(Err(error)) = setup.foreground.as_ref().map(|foreground| foreground.open_terminal(supervisor)) {
+        return error;
+    }
     setup.program.replace_process(|| {
         if let Some(foreground) = &setup.foreground {
             return foreground.tie();
+        }
+        if setup.orphaned.is_some() && !setup.init {
+            set_pdeathsig(setup.orphaned).context(|| "cannot follow the supervisor's death")?;
         }
         let listener =
             crate::sys::seccomp::notify_on(&handover::NOTIFIED).context(|| "cannot install the notification filter")?;
@@ -216,10 +221,9 @@ fn apply_sysctls(spec: &Spec) -> Result<()> {
 /// Of linux/capability.h.
 const CAP_KILL: u8 = 5;
 
-/// Becomes a small pid 1: starts the service as its child, passes signals on, reaps orphans, ends as the service ended.
-fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
-    let all = SigSet::all();
-    all.thread_block().context(|| "cannot block signals")?;
+/// Becomes a small pid 1 with the service as its child.
+fn start_reaper(setup: &Setup, supervisor: &OwnedFd, link: &OwnedFd) -> Result<i32> {
+    nix::sys::signal::SigSet::all().thread_block().context(|| "cannot block signals")?;
     let service = process::fork(|| {
         let error = become_service(setup, supervisor);
         let _ = send_failure(supervisor.as_fd(), &error);
@@ -235,28 +239,11 @@ fn start_reaper(setup: &Setup, supervisor: &OwnedFd) -> Result<i32> {
     // This is the host's program: the service is not to look into it, nor to trace it.
     caps::stand_apart(setup.program.privileges.capabilities(), kept).context(|| "cannot give up capabilities")?;
     setup.foreground.as_ref().map_or(Ok(()), Foreground::tie)?;
-    // The supervisor waits for this socket to close at the service's exec; standard streams stay, they are the journal.
-    nix::unistd::dup2_stdin(fs::File::open("/dev/null").context(|| "cannot open `/dev/null`")?)
-        .context(|| "cannot close stdin")?;
-    process::close_from(3).context(|| "cannot close descriptors")?;
-    // Not sigwait(3), which unblocks what it waits for: the supervisor would see signals that nobody takes.
-    let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC).context(|| "cannot wait for signals")?;
-    loop {
-        let signal = signals.read_signal().ok().flatten().and_then(|info| i32::try_from(info.ssi_signo).ok());
-        match signal.map(Signal::try_from) {
-            Some(Ok(Signal::SIGCHLD)) => {
-                while let Ok(status) = waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
-                    match status {
-                        WaitStatus::StillAlive => break,
-                        WaitStatus::Exited(pid, code) if pid == service => return Ok(code),
-                        // Pid 1 cannot end itself by a signal; 128 + number is what shells and Docker's init report.
-                        WaitStatus::Signaled(pid, signal, _) if pid == service => return Ok(128 + signal as i32),
-                        _ => {}
-                    }
-                }
-            }
-            Some(Ok(signal)) => drop(kill(service, signal)),
-            _ => {}
-        }
+    if setup.orphaned.is_some() {
+        set_pdeathsig(setup.orphaned).context(|| "cannot follow the supervisor's death")?;
     }
+    // The supervisor waits for its socket to close at the service's exec. Standard output and error stay, they are the journal.
+    nix::unistd::dup2_stdin(link).context(|| "cannot keep the link to the supervisor")?;
+    process::close_from(3).context(|| "cannot close descriptors")?;
+    Ok(reaper::run(service, std::io::stdin().as_fd()))
 }

@@ -9,7 +9,7 @@ use crate::sys::socket::send_fds;
 use crate::yard::Joined;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,8 +17,12 @@ use std::os::fd::{AsFd, OwnedFd};
 /// A service that was executed.
 #[derive(Debug)]
 pub(super) struct Started {
-    /// Its process, our child, in our pid namespace.
+    /// Pid 1 of its namespace, our child, as it is numbered here: the service or its reaper.
     pub pid: Pid,
+    /// The service's own process.
+    pub main: Pid,
+    /// The reaper's questions, where there is one.
+    pub reaper: Option<OwnedFd>,
     /// Notifications of its system calls; every service has them.
     pub listener: Option<OwnedFd>,
     /// Our side of its terminal, if it has one of its own.
@@ -39,23 +43,34 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
 /// # Errors
 /// What failed in the set-up, as it was told from inside; that of `meanwhile`.
 pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Result<()>) -> Result<Started> {
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .context(|| "cannot make a socket pair")?;
-    let (go, go_writer) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .context(|| "cannot make a socket pair")?;
+    let (ours, reaper, ends) = ends(setup.init)?;
     // After the fork the parent drops these: an end kept open would hide that the other side closed.
-    let mut for_joiner = Some((theirs, go, go_writer));
+    let mut for_joiner = Some(ends);
     let joiner = process::fork(|| match for_joiner.take() {
-        Some((theirs, go, go_writer)) => join(setup, yard, theirs, go, go_writer),
+        Some(ends) => join(setup, yard, ends),
         None => 1,
     })
     .context(|| "cannot fork")?;
     drop(for_joiner);
     meanwhile()?;
-    let heard = hear(setup, &ours);
+    let heard = hear(setup, &ours, reaper);
     // The joiner has told all it had to tell.
     let _ = waitpid(joiner, None);
     heard
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+    pair.context(|| "cannot make a socket pair")
+}
+
+/// Our ends, of the messages and of a reaper's questions, and all others.
+fn ends(init: bool) -> Result<(OwnedFd, Option<OwnedFd>, Ends)> {
+    let ((ours, supervisor), (go, go_writer)) = (pair()?, pair()?);
+    // The one who sends the listener is the service.
+    setsockopt(&ours, sockopt::PassCred, &true).context(|| "cannot ask for senders")?;
+    let (reaper, link) = init.then(pair).transpose()?.unzip();
+    Ok((ours, reaper, Ends { supervisor, go, go_writer, link }))
 }
 
 /// As [`start`], by a process that has entered U0 itself and waits for the container there.
@@ -63,27 +78,24 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
 /// # Errors
 /// What failed in the set-up.
 pub(super) fn start_here(setup: &Setup) -> Result<Started> {
-    let pair = || {
-        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-        pair.context(|| "cannot make a socket pair")
-    };
-    let ((ours, theirs), (go, go_writer)) = (pair()?, pair()?);
-    if let Err(error) = clone_service(setup, Relation::Child, &theirs, go, go_writer) {
-        send_failure(theirs.as_fd(), &error).context(|| "cannot tell of a failure")?;
+    // Nobody answers a reaper's question: without an answer the end of its child is the end.
+    let (ours, _, Ends { supervisor, go, go_writer, link }) = ends(setup.init)?;
+    if let Err(error) = clone_service(setup, Relation::Child, (&supervisor, link.as_ref()), go, go_writer) {
+        send_failure(supervisor.as_fd(), &error).context(|| "cannot tell of a failure")?;
     }
-    drop(theirs);
-    hear(setup, &ours)
+    drop((supervisor, link));
+    hear(setup, &ours, None)
 }
 
 /// What the set-up tells, until the program is executed.
-fn hear(setup: &Setup, ours: &OwnedFd) -> Result<Started> {
+fn hear(setup: &Setup, ours: &OwnedFd, reaper: Option<OwnedFd>) -> Result<Started> {
     let mut pid = None;
     let mut listener = None;
     let mut terminal = None;
     let result = loop {
         match message::receive(ours).context(|| "cannot hear from the container's set-up") {
             Ok(Message::Pid(number)) => pid = Some(Pid::from_raw(number)),
-            Ok(Message::Listener(fd)) => listener = Some(fd),
+            Ok(Message::Listener(fd, sender)) => listener = sender.map(|sender| (fd, sender)),
             Ok(Message::Terminal(fd)) => terminal = Some(fd),
             Ok(Message::Failed(error)) => break Err(error),
             Ok(Message::Closed) => break Ok(()),
@@ -96,7 +108,10 @@ fn hear(setup: &Setup, ours: &OwnedFd) -> Result<Started> {
         None => listener.is_some(),
     };
     match (result, pid, is_executed) {
-        (Ok(()), Some(pid), true) => Ok(Started { pid, listener, terminal }),
+        (Ok(()), Some(pid), true) => {
+            let main = listener.as_ref().map_or(pid, |(_, sender)| *sender);
+            Ok(Started { pid, main, reaper, listener: listener.map(|(fd, _)| fd), terminal })
+        }
         (result, pid, _) => {
             let ending = pid.map(|pid| format!("{:?}", waitpid(pid, None)));
             Err(result.err().unwrap_or_else(|| {
@@ -113,9 +128,19 @@ pub(super) fn end(pid: Pid) {
     let _ = waitpid(pid, None);
 }
 
-fn join(setup: &Setup, yard: &Joined, supervisor: OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> i32 {
-    let result = enter(setup, yard).and_then(|()| clone_service(setup, Relation::Sibling, &supervisor, go, go_writer));
-    match result {
+/// The container's ends of what connects it with the supervisor and the joiner.
+struct Ends {
+    supervisor: OwnedFd,
+    go: OwnedFd,
+    go_writer: OwnedFd,
+    link: Option<OwnedFd>,
+}
+
+fn join(setup: &Setup, yard: &Joined, ends: Ends) -> i32 {
+    let Ends { supervisor, go, go_writer, link } = ends;
+    let made =
+        enter(setup, yard).and_then(|()| clone_service(setup, Relation::Sibling, (&supervisor, link.as_ref()), go, go_writer));
+    match made {
         Ok(()) => 0,
         Err(error) => {
             let _ = send_failure(supervisor.as_fd(), &error);
@@ -134,14 +159,20 @@ fn enter(setup: &Setup, yard: &Joined) -> Result<()> {
 }
 
 /// Inside U0 as its root: makes the service's process and writes its id maps.
-fn clone_service(setup: &Setup, relation: Relation, supervisor: &OwnedFd, go: OwnedFd, go_writer: OwnedFd) -> Result<()> {
+fn clone_service(
+    setup: &Setup,
+    relation: Relation,
+    (supervisor, link): (&OwnedFd, Option<&OwnedFd>),
+    go: OwnedFd,
+    go_writer: OwnedFd,
+) -> Result<()> {
     let maps = ids::nested(&setup.spec)?;
     ids::own(setup, &maps)?;
     let mut for_child = Some((go, go_writer));
     let pid = process::clone_into(NAMESPACES, relation, || match for_child.take() {
         Some((go, writer)) => {
             drop(writer);
-            child::run(setup, go, supervisor)
+            child::run(setup, go, supervisor, link)
         }
         None => 1,
     })

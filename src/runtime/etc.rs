@@ -9,6 +9,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// Name of the notification socket in the run-time directory.
+pub(super) const NOTIFY_FILE: &str = "notify";
+
+/// Where the container sees it.
+pub(super) const NOTIFY_SOCKET: &str = crate::spec::NOTIFY_SOCKET;
+
 /// Directory of the run-time files of `name`.
 #[must_use]
 pub fn run_dir(paths: &Paths, name: &ServiceName) -> PathBuf {

@@ -1,6 +1,6 @@
 //! Handover: when the service binds a published container port, the kept host socket takes the place of its own.
 //!
-//! The service's `bind` and `listen` are notified (seccomp_unotify(2)). A bind to a published port of the right transport
+//! The service's `bind`, `listen` and `connect` are notified (seccomp_unotify(2)). A bind to a published port of the right transport
 //! puts a copy of the host socket at the caller's descriptor number and returns 0; everything else continues untouched in
 //! the private network namespace. Arguments are read once, and a call that no longer waits afterwards is dropped.
 
@@ -8,6 +8,7 @@ use super::sockets::Published;
 use crate::resolve::Protocol;
 use crate::sys::process::{copy_fd, pidfd};
 use crate::sys::seccomp::{self, Answer, Call};
+use crate::sys::socket::network;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::fstat;
@@ -19,7 +20,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 /// System calls that are notified.
-pub(super) const NOTIFIED: [libc::c_long; 2] = [libc::SYS_bind, libc::SYS_listen];
+pub(super) const NOTIFIED: [libc::c_long; 3] = [libc::SYS_bind, libc::SYS_listen, libc::SYS_connect];
 
 /// A port the service bound that nobody published; remembered for the error of a start that times out.
 const MOST_OTHERS: usize = 16;
@@ -38,6 +39,11 @@ impl Handover {
     pub(super) fn new(published: Vec<Published>) -> Self {
         let (listening, holders) = (vec![false; published.len()], vec![None; published.len()]);
         Handover { published, listening, holders, others: Vec::new() }
+    }
+
+    /// The published sockets.
+    pub(super) fn published(&self) -> &[Published] {
+        &self.published
     }
 
     /// Whether the service listens on every published TCP port (and bound every UDP one).
@@ -72,6 +78,7 @@ impl Handover {
         let answer = match call.number {
             number if number == libc::SYS_bind => self.on_bind(listener, &call),
             number if number == libc::SYS_listen => self.on_listen(listener, &call),
+            number if number == libc::SYS_connect => self.on_connect(&call),
             _ => Answer::Continue,
         };
         seccomp::answer(listener, call.id, answer)
@@ -79,6 +86,12 @@ impl Handover {
 
     fn on_bind(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
         let Ok(fd) = RawFd::try_from(call.args[0]) else { return Answer::Continue };
+        let Some(caller) = leader(call.pid) else { return Answer::Continue };
+        let Some(theirs) = process_fd(caller, fd) else { return Answer::Continue };
+        // As the kernel answers for one that is bound.
+        if self.is_of_host(&theirs) {
+            return Answer::Errno(libc::EINVAL);
+        }
         // What cannot be read or is no IP address is the kernel's to judge.
         let Some(address) = read_address(call.pid, call.args[1], call.args[2]) else { return Answer::Continue };
         let port = address.port();
@@ -86,8 +99,6 @@ impl Handover {
         if address.ip().is_loopback() {
             return Answer::Continue;
         }
-        let Some(caller) = leader(call.pid) else { return Answer::Continue };
-        let Some(theirs) = process_fd(caller, fd) else { return Answer::Continue };
         if !seccomp::is_waiting(listener, call.id) {
             return Answer::Continue;
         }
@@ -123,6 +134,17 @@ impl Handover {
         }
     }
 
+    /// The service got sockets of the host's network: the published ones, and those accepted from them. `connect(AF_UNSPEC)`, or
+    /// `shutdown` of a listener, undoes them, and they could then lead to any port of the host. So such a socket connects to nothing,
+    /// and gets no other port (`on_bind`). Another thread that swaps the descriptor in between is stopped by `lock_to_server` only.
+    fn on_connect(&self, call: &Call) -> Answer {
+        let fd = RawFd::try_from(call.args[0]).ok();
+        match fd.and_then(|fd| process_fd(leader(call.pid)?, fd)) {
+            Some(theirs) if self.is_of_host(&theirs) => Answer::Errno(libc::EACCES),
+            _ => Answer::Continue,
+        }
+    }
+
     fn on_listen(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
         if self.all_listening() {
             return Answer::Continue;
@@ -135,6 +157,11 @@ impl Handover {
             self.listening[index] = true;
         }
         Answer::Continue
+    }
+
+    fn is_of_host(&self, socket: &OwnedFd) -> bool {
+        let host = self.published.first().and_then(|published| network(published.socket.as_fd()));
+        host.is_some() && host == network(socket.as_fd())
     }
 
     /// Whether the process has the socket at another descriptor already. A server that listens on 0.0.0.0 and on :: gets it

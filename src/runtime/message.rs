@@ -1,7 +1,8 @@
 //! What the container's set-up tells the supervisor, over a `SOCK_SEQPACKET` pair that closes at exec.
 
 use crate::error::{Error, Kind};
-use crate::sys::socket::{recv_fds, send_fds};
+use crate::sys::socket::{recv_fds_from, send_fds};
+use nix::unistd::Pid;
 use std::error::Error as _;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,8 +15,8 @@ const MOST: usize = 8192;
 pub(super) enum Message {
     /// Process id of the service in the supervisor's pid namespace.
     Pid(i32),
-    /// The listener of the notification filter; exec follows.
-    Listener(OwnedFd),
+    /// The listener of the notification filter, and the process that sent it, which executes the service next.
+    Listener(OwnedFd, Option<Pid>),
     /// Our side of the program's terminal; exec follows.
     Terminal(OwnedFd),
     /// Set-up failed; nothing follows.
@@ -66,7 +67,7 @@ pub(super) fn send_failure(socket: BorrowedFd<'_>, error: &Error) -> io::Result<
 /// Those of recvmsg(2); `InvalidData` for a message that is none of ours.
 pub(super) fn receive(socket: &OwnedFd) -> io::Result<Message> {
     let mut buffer = [0; MOST];
-    let (length, mut fds) = recv_fds(socket.as_fd(), &mut buffer)?;
+    let (length, mut fds, sender) = recv_fds_from(socket.as_fd(), &mut buffer)?;
     if length == 0 {
         return Ok(Message::Closed);
     }
@@ -75,7 +76,7 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Message> {
     let odd = || io::Error::new(io::ErrorKind::InvalidData, "an unknown message from the container's set-up");
     match parts.next() {
         Some("pid") => Ok(Message::Pid(parts.next().and_then(|pid| pid.parse().ok()).ok_or_else(odd)?)),
-        Some("listener") => Ok(Message::Listener(fds.pop().ok_or_else(odd)?)),
+        Some("listener") => Ok(Message::Listener(fds.pop().ok_or_else(odd)?, sender)),
         Some("terminal") => Ok(Message::Terminal(fds.pop().ok_or_else(odd)?)),
         Some("failed") => {
             let kind = match parts.next() {

@@ -38,6 +38,7 @@ mod oneoff;
 mod places;
 mod policy;
 mod privileges;
+mod reaper;
 mod record;
 mod signals;
 mod sockets;

@@ -76,6 +76,7 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
         },
         // On a terminal of its own pid 1 would not be ended by ^C, unless it catches it (pid_namespaces(7)).
         init: plan.process.init || terminal,
+        orphaned: None,
         cgroup: None,
         driver: Box::new(Hybrid),
         foreground: Some(Foreground { parent: process::pidfd(Pid::this()).context(|| "cannot open this process")?, terminal }),

@@ -3,6 +3,7 @@
 use crate::error::{Context, Error, Result};
 use crate::resolve::{PlanPort, Protocol};
 use crate::sys::notify::Notify;
+use crate::sys::socket::lock_to_server;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getsockname, listen, setsockopt, socket,
     sockopt,
@@ -67,10 +68,24 @@ fn open(port: &PlanPort) -> Result<OwnedFd> {
         Error::failed(what()).because(errno).hint(hint)
     })?;
     if port.protocol == Protocol::Tcp {
+        // Where the kernel lets us: the first line is in `handover`, which this one makes safe from races.
+        let _ = lock_to_server(fd.as_fd(), port.host.port());
         // From now on clients wait in the backlog instead of being refused, while the service starts or restarts.
-        listen(&fd, Backlog::new(4096).unwrap_or(Backlog::MAXCONN)).context(what)?;
+        start_listening(&fd).context(what)?;
     }
     Ok(fd)
+}
+
+fn start_listening(fd: &OwnedFd) -> nix::Result<()> {
+    listen(fd, Backlog::new(4096).unwrap_or(Backlog::MAXCONN))
+}
+
+/// Whether a kept socket is still what `port` needs. The service has had it: one that was shut down, as some servers do when they
+/// end, listens again; one that was made into something else is of no use any more.
+fn is_usable(fd: &OwnedFd, port: &PlanPort) -> bool {
+    local_address(fd) == Some(port.host)
+        && nix::sys::socket::getsockopt(fd, sockopt::SockType).ok() == Some(kind(port.protocol))
+        && (port.protocol == Protocol::Udp || start_listening(fd).is_ok())
 }
 
 /// A socket for each port: the kept one where it is still what the plan says, else a new one that is given to systemd to keep.
@@ -80,11 +95,7 @@ pub(super) fn published(ports: &[PlanPort], stored: Vec<(String, OwnedFd)>, noti
     let mut list = Vec::with_capacity(ports.len());
     for port in ports {
         let name = store_name(port);
-        let fits = |(stored, fd): &(String, OwnedFd)| {
-            *stored == name
-                && local_address(fd) == Some(port.host)
-                && nix::sys::socket::getsockopt(fd, sockopt::SockType).ok() == Some(kind(port.protocol))
-        };
+        let fits = |(stored, fd): &(String, OwnedFd)| *stored == name && is_usable(fd, port);
         let kept = stored.iter().position(fits).map(|at| stored.swap_remove(at).1);
         let socket = match kept {
             Some(socket) => socket,

@@ -4,7 +4,7 @@
 //! mode, so that ^C, ^Z and ^D are keys for the program, and window sizes are passed on. Without one it has our standard streams
 //! and we only pass signals on and wait. One loop does both.
 
-use super::signals;
+use super::signals::{self, Disposition};
 use crate::error::{Context, Result};
 use crate::sys::terminal::{copy_size, make_controlling};
 use nix::errno::Errno;
@@ -301,7 +301,7 @@ impl Session {
     }
 
     fn send(&mut self, signal: Signal) {
-        if self.role == Role::Joined || signals::is_caught(self.program, signal) {
+        if self.role == Role::Joined || signals::disposition(self.program, signal) != Disposition::Default {
             let _ = kill(self.program, signal);
         } else {
             // What would have ended any other process ends this one.

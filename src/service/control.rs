@@ -51,7 +51,7 @@ pub async fn restart(context: &Context, name: &ServiceName) -> Result<()> {
 /// Passes on what the service says of itself while it starts.
 fn tell<'a>(context: &'a Context, name: &'a ServiceName) -> impl FnMut(&str) + Send + 'a {
     // What the supervisor says of every service tells nothing that the step does not.
-    let usual = ["Starting", "Running", "Stopping"];
+    let usual = ["", "starting", "running", "stopping"];
     move |text| {
         if !usual.contains(&text) {
             context.reporter.step(&format!("{name}: {text}"));

@@ -54,7 +54,7 @@ pub(super) fn check(plan: &Plan) -> Result<()> {
 pub(super) fn map(context: &Context, plan: &Plan, steps: &mut Transaction) -> Result<IdMaps> {
     let service = (plan.process.uid, plan.process.gid);
     match plan.isolation.ids {
-        IdKind::User => Ok(idmap::user(service, own())),
+        IdKind::User => Ok(one_line(plan)),
         IdKind::Range => Ok(idmap::range(&u0(plan)?)),
         IdKind::Private => {
             let directory = context.paths.service(&plan.name);
@@ -69,6 +69,11 @@ pub(super) fn map(context: &Context, plan: &Plan, steps: &mut Transaction) -> Re
             Ok(ids)
         }
     }
+}
+
+/// The map of a plan with no other ids than the service's own.
+pub(super) fn one_line(plan: &Plan) -> IdMaps {
+    idmap::user((plan.process.uid, plan.process.gid), own())
 }
 
 /// The user's own ids, as the yard has them: not those of a shell under newgrp(1).

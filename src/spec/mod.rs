@@ -23,6 +23,8 @@ const OCI_VERSION: &str = "1.2.0";
 
 /// The variable that names a service's directory for sockets and the like.
 const RUNTIME_VARIABLE: &str = "XDG_RUNTIME_DIR";
+/// Where a container whose readiness is `notify` finds the socket for sd_notify(3).
+pub const NOTIFY_SOCKET: &str = "/run/steading/notify";
 
 /// Paths of /proc and /sys that tell about the host or act on it; Docker's defaults.
 const MASKED: [&str; 12] = [
@@ -52,7 +54,7 @@ pub struct HostFacts<'a> {
     pub root: &'a Path,
     /// Directory of this service's volumes (`data`).
     pub data: &'a Path,
-    /// Directory of this service's run-time files: `hosts`, `hostname`, `resolv.conf`, `secrets/`.
+    /// Directory of this service's run-time files: `hosts`, `hostname`, `resolv.conf`, `secrets/`, `notify`.
     pub runtime: &'a Path,
     /// Paths that are masked beside the usual ones, since this host has them.
     pub masked: &'a [PathBuf],

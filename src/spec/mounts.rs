@@ -1,8 +1,8 @@
 //! The mounts of a service, in the order in which they are made.
 
-use super::{HostFacts, RUNTIME_VARIABLE, runtime_directory};
+use super::{HostFacts, NOTIFY_SOCKET, RUNTIME_VARIABLE, runtime_directory};
 use crate::error::{Context, Result};
-use crate::resolve::Plan;
+use crate::resolve::{Plan, Probe};
 use oci_spec::runtime::{Mount, MountBuilder};
 use std::path::Path;
 
@@ -57,6 +57,10 @@ pub(super) fn list(plan: &Plan, host: &HostFacts<'_>) -> Result<Vec<Mount>> {
     let mut own = Vec::new();
     if !plan.secrets.is_empty() {
         own.push(mount("/run/secrets", "bind", &host.runtime.join("secrets"), &["bind", "ro", "nosuid", "nodev", "noexec"])?);
+    }
+    if plan.ready.probe == Probe::Notify {
+        let options = ["bind", "nosuid", "nodev", "noexec"];
+        own.push(mount(NOTIFY_SOCKET, "bind", &host.runtime.join("notify"), &options)?);
     }
     for (target, size) in &isolation.tmpfs {
         let options: &[&str] = if EXECUTABLE.contains(&target.as_str()) { &["mode=1777"] } else { &["noexec", "mode=1777"] };

@@ -121,6 +121,19 @@ pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
     fd_result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
 }
 
+/// Sends `signal` to the process that `pidfd` names, never to another one that got its id (pidfd_send_signal(2)).
+///
+/// # Errors
+/// Those of pidfd_send_signal(2); ESRCH when it ended.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: nix::sys::signal::Signal) -> io::Result<()> {
+    let nothing = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: all arguments but the null pointer are integers.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as libc::c_int, nothing, 0) } {
+        result if result < 0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// A copy of descriptor `number` of the process that `pidfd` names (pidfd_getfd(2)).
 ///
 /// # Errors
@@ -191,8 +204,10 @@ pub fn new_session_keyring() -> io::Result<()> {
 /// exit code if the signal does not end it.
 pub fn die_of(signal: nix::sys::signal::Signal) -> ! {
     use nix::sys::resource::{Resource, setrlimit};
-    // Best effort: whatever fails here, the process still ends below.
+    // Best effort: whatever fails here, the process still ends below. A limit of 0 does not keep a core from being piped to a
+    // handler (core(5)); a process that may not be dumped has none at all.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    let _ = nix::sys::prctl::set_dumpable(false);
     let _ = reset_signals();
     let _ = nix::sys::signal::raise(signal);
     exit_now(128 + signal as i32)

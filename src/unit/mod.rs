@@ -8,6 +8,8 @@
 //! - `systemctl --user mask` refuses every unit whose file lies in `~/.config/systemd/user` ("already exists"), whatever its name.
 //! - `FileDescriptorStorePreserve=` is unknown to 252 and its default (`restart`) is what we want: kept over restart and crash,
 //!   closed at stop. So it is not written.
+//! - `SendSIGKILL=no` with `KillMode=mixed`: systemd does not start the unit while processes of a former start exist ("Will not start
+//!   SendSIGKILL=no service"), and tries again and again; with `process` it starts.
 //! - `RestartSec=0` restarts in 12-30 ms; 1 ms and more in up to 250 ms longer, since the manager coalesces its timers.
 //! - `Documentation=` is absent until there is a page to name: `systemd-analyze verify` fails on a man page that is not installed.
 
@@ -17,4 +19,4 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use render::{Marker, RUN, SLICE, Shared, UnitFile, Units, YARD, is_ours, marker, render, shared, unenforced};
+pub use render::{Marker, RUN, SLICE, START_MARGIN, Shared, UnitFile, Units, YARD, is_ours, marker, render, shared, unenforced};

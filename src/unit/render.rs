@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::resolve::{Limits, Plan, ServiceName};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 /// Unit of the yard.
 pub const YARD: &str = "steading-yard.service";
@@ -15,8 +16,8 @@ pub const RUN: &str = "steading-run.service";
 /// Slice of all services and the yard.
 pub const SLICE: &str = "steading.slice";
 
-/// Seconds that systemd gives a start beyond what the supervisor allows itself, so that the better message wins.
-const START_MARGIN_S: u64 = 15;
+/// What systemd gives a start beyond what the supervisor allows itself, so that the better message wins.
+pub const START_MARGIN: Duration = Duration::from_secs(15);
 
 /// Room in the descriptor store beyond one place per port.
 const SPARE_DESCRIPTORS: usize = 8;
@@ -54,7 +55,7 @@ pub fn render(plan: &Plan, exe: &Path, places: &[(String, String)]) -> Result<Un
     let description = escape::text(&format!("{} {} ({name})", plan.recipe.title, plan.recipe.version));
     let start_timeout = match plan.ready.start_timeout_s {
         0 => "infinity".to_owned(),
-        seconds => timespan(seconds.saturating_add(START_MARGIN_S)),
+        seconds => timespan(seconds.saturating_add(START_MARGIN.as_secs())),
     };
     let descriptors = plan.ports.len() + SPARE_DESCRIPTORS;
     let service = template::fill(
@@ -67,6 +68,10 @@ pub fn render(plan: &Plan, exe: &Path, places: &[(String, String)]) -> Result<Un
             ("start_timeout", &start_timeout),
             ("stop_timeout", &timespan(plan.stop.timeout_s)),
             ("descriptors", &descriptors.to_string()),
+            ("life", &life(plan)),
+            // `mixed` kills what the main process leaves behind. Where nothing may be killed systemd would also refuse to start beside it;
+            // the supervisor stops it first.
+            ("kill_mode", if plan.stop.no_sigkill { "process" } else { "mixed" }),
             ("limits", &limits(&plan.limits)?),
         ],
     )?;
@@ -127,6 +132,19 @@ fn properties(limits: &Limits) -> Vec<(&'static str, &'static str, String)> {
     .into_iter()
     .filter_map(|(property, controller, value)| Some((property, controller, value?)))
     .collect()
+}
+
+/// What is not the same for every service: its watchdog, whether it may be killed.
+fn life(plan: &Plan) -> String {
+    let mut lines = String::new();
+    if let Some(seconds) = plan.ready.watchdog_s {
+        // Writing to a String cannot fail.
+        let _ = writeln!(lines, "WatchdogSec={}", timespan(seconds));
+    }
+    if plan.stop.no_sigkill {
+        lines.push_str("SendSIGKILL=no\n");
+    }
+    lines
 }
 
 fn limits(limits: &Limits) -> Result<String> {

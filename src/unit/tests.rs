@@ -103,6 +103,17 @@ fn units_with_limits_and_awkward_values() {
 }
 
 #[test]
+fn a_watchdog_and_a_life_to_spare() {
+    let mut plan = plan();
+    plan.ready.watchdog_s = Some(90);
+    plan.stop.no_sigkill = true;
+    let text = render(&plan, Path::new("/usr/bin/steading"), &[]).unwrap().service.text;
+    for line in ["WatchdogSec=90s", "SendSIGKILL=no", "KillMode=process"] {
+        assert!(text.lines().any(|found| found == line), "{text}");
+    }
+}
+
+#[test]
 fn limits_that_let_nothing_run_are_refused() {
     let mut plan = plan();
     plan.limits.memory_bytes = Some(0);
@@ -155,7 +166,10 @@ fn systemd_finds_no_fault() {
     std::fs::create_dir(&odd).unwrap();
     let exe = odd.join("steading");
     std::os::unix::fs::symlink("/bin/true", &exe).unwrap();
-    for plan in [plan(), limited()] {
+    let mut watched = plan();
+    watched.ready.watchdog_s = Some(90);
+    watched.stop.no_sigkill = true;
+    for plan in [plan(), limited(), watched] {
         let units = render(&plan, &exe, &places()).unwrap();
         let mut files = Vec::new();
         let shared = shared(&exe, &places()).unwrap();

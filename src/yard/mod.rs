@@ -26,7 +26,7 @@
 mod client;
 mod fuse;
 mod images;
-mod journal;
+pub(crate) mod journal;
 mod node;
 mod objects;
 mod server;
