@@ -6,6 +6,7 @@ use super::{Context, ids};
 use crate::error::{Context as _, Error, Result};
 use crate::report::Silent;
 use crate::runtime;
+use crate::spec;
 use crate::state::RunDir;
 use crate::store::NodeId;
 use crate::sys::file::{create_dir_all, write_atomic};
@@ -80,6 +81,9 @@ fn write(image: &Image, request: &RunRequest, name: crate::resolve::ServiceName,
     runtime::write_etc(&plan, &data, &etc)?;
     image.fill_volumes(&plan, &data)?;
     let mut spec = image.spec(&plan, &ids, request.terminal, Places { root: Path::new("rootfs"), data: &data, etc: &etc })?;
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_seccomp(Some(spec::policy(&plan)?));
+    }
     // Nothing in it is newer, and the runtimes of Debian 12 refuse newer numbers.
     spec.set_version("1.0.2".into());
     image.store.export(&image.index()?, NodeId::ROOT, &to.join("rootfs"))?;
