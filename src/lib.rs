@@ -46,6 +46,9 @@
 //!   ([`state::Paths::units`]).
 //! - A published socket is handed to a process once, though it binds 0.0.0.0 and `::`; what binds loopback stays private
 //!   (`runtime/handover.rs`).
+//! - The system call policy is compiled when a generation is written, to one filter that searches instead of two that walk: 0.1 ms to
+//!   install instead of 0.8 (`runtime/condense.rs`); which calls and why is told in [`spec::seccomp`].
+//! - The supervisor confines itself by namespaces, since Landlock would forbid it to look at its service (`runtime/harden.rs`).
 //! - The old root goes before any path of the image is followed (`runtime/child.rs`).
 //! - Id maps are in the runtime spec in ids of the host, fixed at install: a range that changes later makes an error, not files of
 //!   strangers. `private` ids come from a part of the range that no other service has ([`idmap`]).

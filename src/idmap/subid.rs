@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(next_free(&[b"a:100000:65536\nb:x:y\n", b"c:165536:65536"], 65_536), Some(231_072));
         assert_eq!(next_free(&[b"a:231072:65536\nb:100000:65536\nc:4294900000:60000"], 65_536), Some(165_536));
         assert_eq!(next_free(&[b"a:231071:65536\nb:100000:65536\n"], 65_536), Some(296_607));
-        assert_eq!(next_free(&[b"a:100000:4294800000\n"], 65_536), None);
+        assert_eq!(next_free(&[b"a:100000:4294850000\n"], 65_536), None);
         assert_eq!(next_free(&[b"a:18446744073709551615:18446744073709551615\n"], 1), Some(100_000));
     }
 

@@ -41,16 +41,16 @@ enum Answer {
     Looks(usize),
 }
 
-/// Where the instruction at `at` may go on, when it does not return.
-fn successors(at: usize, instruction: &Instruction) -> Result<Vec<usize>> {
+/// Where the instruction at `at` goes on, if its condition holds and if not; `None` when it returns.
+fn successors(at: usize, instruction: &Instruction) -> Result<Option<(usize, usize)>> {
     let next = |offset: u32| usize::try_from(offset).map(|offset| at + 1 + offset).map_err(|_| odd("jumps too far"));
-    match instruction.code {
-        LOAD | AND => Ok(vec![at + 1]),
-        JUMP => Ok(vec![next(instruction.k)?]),
-        EQUAL | GREATER | AT_LEAST => Ok(vec![next(instruction.jt.into())?, next(instruction.jf.into())?]),
-        RETURN => Ok(Vec::new()),
-        code => Err(odd(&format!("has an unknown instruction {code:#x}"))),
-    }
+    Ok(Some(match instruction.code {
+        LOAD | AND => (at + 1, at + 1),
+        JUMP => (next(instruction.k)?, next(instruction.k)?),
+        EQUAL | GREATER | AT_LEAST => (next(instruction.jt.into())?, next(instruction.jf.into())?),
+        RETURN => return Ok(None),
+        code => return Err(odd(&format!("has an unknown instruction {code:#x}"))),
+    }))
 }
 
 /// Runs `program` for a call of `audit` with `number`, as far as its arguments do not matter.
@@ -75,8 +75,8 @@ fn run(program: &[Instruction], audit: u32, number: u32) -> Result<Answer> {
             (AT_LEAST, _) => value >= k,
             _ => true,
         };
-        let next = successors(at, instruction)?;
-        at = *if yes { next.first() } else { next.last() }.ok_or_else(|| odd("has no end"))?;
+        let (taken, other) = successors(at, instruction)?.ok_or_else(|| odd("has no end"))?;
+        at = if yes { taken } else { other };
     }
 }
 
@@ -89,7 +89,7 @@ fn tail(program: &[Instruction], start: usize) -> Result<Vec<Instruction>> {
         if let Some(seen @ false) = seen.get_mut(at) {
             *seen = true;
             last = last.max(at);
-            todo.extend(successors(at, instruction)?);
+            todo.extend(successors(at, instruction)?.into_iter().flat_map(|(taken, other)| [taken, other]));
         }
     }
     let mut code = program.get(start..=last).unwrap_or_default().to_vec();

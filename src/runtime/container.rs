@@ -38,12 +38,44 @@ pub(super) const NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWUSER
     .union(CloneFlags::CLONE_NEWUTS)
     .union(CloneFlags::CLONE_NEWCGROUP);
 
+/// Both ends of a socket with messages.
+fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
+    pair.context(|| "cannot make a socket pair")
+}
+
+/// The supervisor's ends of what connects it with the container.
+struct Ours {
+    set_up: OwnedFd,
+    reaper: Option<OwnedFd>,
+}
+
+/// The container's ends of what connects it with the supervisor and the joiner.
+struct Ends {
+    supervisor: OwnedFd,
+    go: OwnedFd,
+    go_writer: OwnedFd,
+    link: Option<OwnedFd>,
+}
+
+fn connect(setup: &Setup) -> Result<(Ours, Ends)> {
+    let ((set_up, supervisor), (go, go_writer)) = (pair()?, pair()?);
+    // The one who sends the listener is the service.
+    setsockopt(&set_up, sockopt::PassCred, &true).context(|| "cannot ask for senders")?;
+    let (reaper, link) = if setup.init { pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))? } else { (None, None) };
+    Ok((Ours { set_up, reaper }, Ends { supervisor, go, go_writer, link }))
+}
+
 /// Starts the container and returns once its program was executed. `meanwhile` is done while others set it up.
 ///
 /// # Errors
 /// What failed in the set-up, as it was told from inside; that of `meanwhile`.
 pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Result<()>) -> Result<Started> {
+<<<<<<< HEAD
     let (ours, reaper, ends) = ends(setup.init)?;
+=======
+    let (ours, ends) = connect(setup)?;
+>>>>>>> main
     // After the fork the parent drops these: an end kept open would hide that the other side closed.
     let mut for_joiner = Some(ends);
     let joiner = process::fork(|| match for_joiner.take() {
@@ -52,11 +84,19 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
     })
     .context(|| "cannot fork")?;
     drop(for_joiner);
+<<<<<<< HEAD
     meanwhile()?;
     let heard = hear(setup, &ours, reaper);
+=======
+    let done = meanwhile();
+    let heard = hear(setup, ours);
+>>>>>>> main
     // The joiner has told all it had to tell.
     let _ = waitpid(joiner, None);
-    heard
+    if let (Err(_), Ok(started)) = (&done, &heard) {
+        end(started.pid);
+    }
+    done.and(heard)
 }
 
 fn pair() -> Result<(OwnedFd, OwnedFd)> {
@@ -78,6 +118,7 @@ fn ends(init: bool) -> Result<(OwnedFd, Option<OwnedFd>, Ends)> {
 /// # Errors
 /// What failed in the set-up.
 pub(super) fn start_here(setup: &Setup) -> Result<Started> {
+<<<<<<< HEAD
     // Nobody answers a reaper's question: without an answer the end of its child is the end.
     let (ours, _, Ends { supervisor, go, go_writer, link }) = ends(setup.init)?;
     if let Err(error) = clone_service(setup, Relation::Child, (&supervisor, link.as_ref()), go, go_writer) {
@@ -89,11 +130,24 @@ pub(super) fn start_here(setup: &Setup) -> Result<Started> {
 
 /// What the set-up tells, until the program is executed.
 fn hear(setup: &Setup, ours: &OwnedFd, reaper: Option<OwnedFd>) -> Result<Started> {
+=======
+    let (ours, ends) = connect(setup)?;
+    let supervisor = ends.supervisor.try_clone().context(|| "cannot keep a socket")?;
+    if let Err(error) = clone_service(setup, Relation::Child, ends) {
+        send_failure(supervisor.as_fd(), &error).context(|| "cannot tell of a failure")?;
+    }
+    drop(supervisor);
+    hear(setup, ours)
+}
+
+/// What the set-up tells, until the program is executed.
+fn hear(setup: &Setup, Ours { set_up, reaper }: Ours) -> Result<Started> {
+>>>>>>> main
     let mut pid = None;
     let mut listener = None;
     let mut terminal = None;
     let result = loop {
-        match message::receive(ours).context(|| "cannot hear from the container's set-up") {
+        match message::receive(&set_up).context(|| "cannot hear from the container's set-up") {
             Ok(Message::Pid(number)) => pid = Some(Pid::from_raw(number)),
             Ok(Message::Listener(fd, sender)) => listener = sender.map(|sender| (fd, sender)),
             Ok(Message::Terminal(fd)) => terminal = Some(fd),
@@ -113,6 +167,8 @@ fn hear(setup: &Setup, ours: &OwnedFd, reaper: Option<OwnedFd>) -> Result<Starte
             Ok(Started { pid, main, reaper, listener: listener.map(|(fd, _)| fd), terminal })
         }
         (result, pid, _) => {
+            // A reaper whose service could not be executed asks what to do: nobody answers, so it ends.
+            drop(reaper);
             let ending = pid.map(|pid| format!("{:?}", waitpid(pid, None)));
             Err(result.err().unwrap_or_else(|| {
                 Error::failed("the container's set-up ended before it could execute the service")
@@ -128,6 +184,7 @@ pub(super) fn end(pid: Pid) {
     let _ = waitpid(pid, None);
 }
 
+<<<<<<< HEAD
 /// The container's ends of what connects it with the supervisor and the joiner.
 struct Ends {
     supervisor: OwnedFd,
@@ -143,9 +200,18 @@ fn join(setup: &Setup, yard: &Joined, ends: Ends) -> i32 {
     match made {
         Ok(()) => 0,
         Err(error) => {
+=======
+fn join(setup: &Setup, yard: &Joined, ends: Ends) -> i32 {
+    let supervisor = ends.supervisor.try_clone();
+    let result = enter(setup, yard).and_then(|()| clone_service(setup, Relation::Sibling, ends));
+    match (result, supervisor) {
+        (Ok(()), _) => 0,
+        (Err(error), Ok(supervisor)) => {
+>>>>>>> main
             let _ = send_failure(supervisor.as_fd(), &error);
             1
         }
+        (Err(_), Err(_)) => 1,
     }
 }
 
@@ -159,6 +225,7 @@ fn enter(setup: &Setup, yard: &Joined) -> Result<()> {
 }
 
 /// Inside U0 as its root: makes the service's process and writes its id maps.
+<<<<<<< HEAD
 fn clone_service(
     setup: &Setup,
     relation: Relation,
@@ -166,13 +233,17 @@ fn clone_service(
     go: OwnedFd,
     go_writer: OwnedFd,
 ) -> Result<()> {
+=======
+fn clone_service(setup: &Setup, relation: Relation, ends: Ends) -> Result<()> {
+    let Ends { supervisor, go, go_writer, link } = ends;
+>>>>>>> main
     let maps = ids::nested(&setup.spec)?;
     ids::own(setup, &maps)?;
     let mut for_child = Some((go, go_writer));
     let pid = process::clone_into(NAMESPACES, relation, || match for_child.take() {
         Some((go, writer)) => {
             drop(writer);
-            child::run(setup, go, supervisor, link)
+            child::run(setup, go, &supervisor, link.as_ref())
         }
         None => 1,
     })

@@ -8,6 +8,9 @@
 //! - into a mount namespace of its own, with nothing in it but /proc and its own run-time directory, at their usual paths;
 //! - under a system call filter: the service's own policy and what entering a container takes.
 //!
+//! Measured: 0.5 ms of processor time for the tree and 0.1 ms for the filter, off the path of the start, which waits for others then; no
+//! memory of the process, some 10 KiB of the kernel.
+//!
 //! Landlock would do for files, but a process in a Landlock domain may not trace one outside, and the service cannot be inside,
 //! as its set-up mounts (landlock(7)): no handover, no probes.
 

@@ -1,6 +1,6 @@
 //! The run lane: `ExecStart=steading supervise NAME`, and joining a running container.
 //!
-//! The supervisor stays in the host's namespaces, unprivileged, with one thread:
+//! The supervisor is unprivileged and has one thread:
 //!
 //! ```text
 //! supervisor (host)                    joiner (a fork)                 service (sibling of the joiner)
@@ -10,12 +10,13 @@
 //!                                        clone3 of seven namespaces ---> waits
 //!                                        gives files to the service's ids (`ids.rs`), writes uid_map, gid_map
 //!                                        "go" -------------------------> overlay, mounts, pivot, /etc, loopback
+//!   confines itself (harden.rs)
 //!   <-- pid                              exits                           limits, no_new_privs, policy, capabilities, notify filter
 //!   <---------------------------------------- listener (SCM_RIGHTS) ---  exec of the image's entrypoint
-//!   poll: signals, notifications, probes
+//!   poll: signals, notifications, probes, the service's own sd_notify
 //! ```
 //!
-//! It is the service's parent (`CLONE_PARENT`), so that it gets its exit status, and an ancestor of its user namespace, so
+//! It is the service's parent (`CLONE_PARENT`), so that it gets its exit status, and the owner of its user namespace, so
 //! that it may read its memory (notifications) and enter its namespaces (probes) without any privilege on the host.
 
 mod cgroup;

@@ -59,7 +59,12 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
     for (directory, mode) in [(&diff, 0o755), (&work, 0o700)] {
         create_dir_all(directory, mode)?;
     }
+<<<<<<< HEAD
     let policy = policy(paths, plan)?;
+=======
+    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let policy = Policy::of(seccomp.ok_or_else(|| Error::failed("the runtime spec has no system call policy"))?)?;
+>>>>>>> main
     let view = match plan.isolation.ids {
         IdKind::User => View::ByUser,
         IdKind::Range | IdKind::Private => View::ByImage,

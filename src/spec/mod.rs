@@ -18,8 +18,10 @@ use oci_spec::runtime::{
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-/// Version of the runtime spec that is written.
-const OCI_VERSION: &str = "1.2.0";
+/// Version of the runtime spec that is written: the lowest, since runtimes refuse those that came after them (crun 1.8 of Debian 12
+/// all but 1.0), and pass over properties that they do not know. `time` namespaces came with 1.1.
+const OCI_VERSION: &str = "1.0.2";
+const OCI_VERSION_WITH_TIME: &str = "1.1.0";
 
 /// The variable that names a service's directory for sockets and the like.
 const RUNTIME_VARIABLE: &str = "XDG_RUNTIME_DIR";
@@ -200,7 +202,7 @@ pub fn without_policy(plan: &Plan, host: &HostFacts<'_>) -> Result<Spec> {
     }
     let root = RootBuilder::default().path(host.root).readonly(isolation.read_only).build().context(|| "cannot make the root")?;
     SpecBuilder::default()
-        .version(OCI_VERSION)
+        .version(if isolation.time { OCI_VERSION_WITH_TIME } else { OCI_VERSION })
         .process(process)
         .root(root)
         .hostname(plan.process.hostname.as_str())

@@ -69,6 +69,9 @@ pub fn render(plan: &Plan, exe: &Path, places: &[(String, String)]) -> Result<Un
             ("stop_timeout", &timespan(plan.stop.timeout_s)),
             ("descriptors", &descriptors.to_string()),
             ("life", &life(plan)),
+            // With `continue` systemd would not tell an OOM kill from any other (`Result=oom-kill` only comes with `stop` and `kill`). The
+            // sub-groups of a service that makes its own are its own affair.
+            ("oom_policy", if plan.isolation.cgroup_writable { "continue" } else { "stop" }),
             // `mixed` kills what the main process leaves behind. Where nothing may be killed systemd would also refuse to start beside it;
             // the supervisor stops it first.
             ("kill_mode", if plan.stop.no_sigkill { "process" } else { "mixed" }),

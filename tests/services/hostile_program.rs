@@ -76,7 +76,7 @@ impl<'a> Hostile<'a> {
     }
 
     /// Connections that it may do with as it likes, for as long as the child lives.
-    fn lend(&self, count: usize) -> Child {
+    fn lend(&self, count: usize) -> Running {
         let script = format!(
             "use IO::Socket::INET; $| = 1; my @s; for (1 .. {count}) {{ my $s = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => {}) or die; \
              print $s \"lend\\n\"; $s->flush; push @s, $s; }} select undef, undef, undef, 0.2; print \"lent\\n\"; sleep 60",
@@ -120,18 +120,23 @@ fn contained(report: &str, least: usize) -> String {
 }
 
 /// A perl program of the user, once it has said its first line.
-fn perl(user: &User, script: &str) -> Child {
+fn perl(user: &User, script: &str) -> Running {
     use std::io::{BufRead, BufReader};
     let mut child = user.command(&["perl", "-e", script]).stdout(Stdio::piped()).spawn().expect("perl runs");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
     assert_ne!(line, "", "perl said nothing");
-    child
+    Running(child)
 }
 
-fn end(mut child: Child) {
-    Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
-    child.wait().expect("it ends");
+/// A program that is ended with the test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
 }
 
 /// No file, process, mount, unit or descriptor of ours is left.
@@ -240,17 +245,17 @@ fn handed_over_sockets_lead_nowhere_else() {
         ),
     );
     hostile.contained(&format!("accepted-listen {open}"), 1);
-    end(knocker);
+    drop(knocker);
     let race = hostile.contained(&format!("race 4 {}", hostile.port), 1);
     let words: Vec<&str> = race.lines().find(|line| line.contains(" rounds, ")).unwrap().split(' ').collect();
     let counts: Vec<u64> = words.iter().filter_map(|word| word.parse().ok()).collect();
     assert!(counts.iter().all(|count| *count > 10), "the race was none: {race}");
-    end(lent);
+    drop(lent);
     // What it does to the kept socket is mended by the next start.
     hostile.contained(&format!("listener-connect {secret}"), 2);
     user.run(&["systemctl", "--user", "restart", "burglar"]).ok();
     hostile.contained("fresh 1", 3);
-    end(greeter);
+    drop(greeter);
     hostile.remove();
     nothing_is_left(&user);
 }
@@ -276,7 +281,7 @@ fn who_enters_brings_nothing_in() {
     let report = contained(&report.join("\n"), 1);
     let newcomers: u32 = report.split(' ').find_map(|word| word.parse().ok()).unwrap();
     assert!(newcomers > 20, "it saw few: {report}");
-    assert_eq!(user.sh("sha256sum ~/bin/steading").ok(), before);
+    assert_eq!(user.sh("sha256sum ~/bin/steading && rm -r ~/bin").ok(), before);
     hostile.remove();
     nothing_is_left(&user);
 }

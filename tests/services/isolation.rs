@@ -123,7 +123,7 @@ zero character special file 666 1:5";
     // Secrets: a file system in memory, the service's alone, not to be changed.
     assert_eq!(
         sh("stat -f -c %T /run/secrets; stat -c '%a %u' /run/secrets /run/secrets/password").ok(),
-        "tmpfs\n700 4321\n400 4321"
+        "tmpfs\n711 4321\n400 4321"
     );
     assert_ne!(sh("echo x > /run/secrets/password").code, 0);
     // Directories of the environment.
@@ -196,6 +196,8 @@ fn what_a_recipe_lists_is_kept_and_nothing_else() {
         assert_eq!(sh("stat -c '%a %t:%T' /dev/fuse; exec 3<>/dev/fuse").ok(), "666 a:e5");
         assert_eq!(sh("cat /proc/sys/net/core/somaxconn; ulimit -Sn; ulimit -Hn; ulimit -c").ok(), "77\n100\n200\n0");
         assert_eq!(sh("cat /proc/sys/kernel/msgmax").ok() == "4096", name == "root");
+        // The image knows root's home and none of 4321.
+        assert_eq!(sh("echo $HOME").ok(), if name == "root" { "/root" } else { "/" });
         // The clocks began with the service, and what joins it has them too.
         let uptime: f64 = sh("cut -d' ' -f1 /proc/uptime").ok().parse().unwrap();
         assert!(uptime < 60.0, "{uptime}");
@@ -335,4 +337,25 @@ fn privileges_of_files_are_harmless_and_no_obstacle() {
         user.steading(&["remove", "--purge", &format!("{name}@1")]).ok();
     }
     drop(registry);
+}
+
+#[test]
+fn an_entrypoint_that_drops_root_leaves_its_capabilities_behind() {
+    let Some(machine) = support::machine() else { return };
+    let user = machine.user(true);
+    let rest = "[isolation]\nids = \"range\"\ncapabilities = [\"SETUID\", \"SETGID\"]";
+    // As images of databases do: root first, then the service's id, then exec.
+    let drop = "uid = 0\ninit = true\nargs = [\"su\", \"-s\", \"/bin/sh\", \"nobody\", \"-c\", \"exec sleep 100000\"]";
+    write(&user, "dropper", drop, rest);
+    user.steading(&["install", "dropper"]).ok();
+    let status = "for p in /proc/[0-9]*; do grep -q sleep $p/comm && grep -E '^(Uid|CapPrm|CapEff|CapAmb|CapBnd|NoNewPrivs)' $p/status; done; true";
+    // 65534 may look at its own; root, without CAP_SYS_PTRACE, sees no process of another id.
+    let seen = inside(&user, "dropper", &format!("su -s /bin/sh nobody -c \"{}\"", status.replace('$', "\\$"))).ok();
+    assert_eq!(
+        seen,
+        "Uid:\t65534\t65534\t65534\t65534\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t00000000000000c0\n\
+         CapAmb:\t0000000000000000\nNoNewPrivs:\t1"
+    );
+    assert_eq!(inside(&user, "dropper", status).out, "");
+    user.steading(&["remove", "--purge", "dropper@1"]).ok();
 }

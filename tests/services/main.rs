@@ -7,6 +7,7 @@ mod support;
 
 mod bad_days;
 mod crosscheck;
+mod endurance;
 mod exec;
 mod first_light;
 mod handover;

@@ -2,6 +2,7 @@
 
 use crate::support::{self, Machine, User};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use steading::spec::seccomp;
 use steading::sys::syscalls::Arch;
@@ -97,6 +98,45 @@ fn what_is_not_allowed_fails_inside_and_in_exec_and_the_rest_works() {
         for (name, errnos) in wanted {
             assert_eq!(got[name], *errnos, "{name}");
         }
+        user.steading(&["remove", "--purge", "redis@7"]).ok();
+        assert_eq!(user.leftovers(), "");
+    }
+}
+
+#[test]
+fn the_supervisor_keeps_what_it_needs_and_nothing_else() {
+    for machine in support::machines() {
+        let user = machine.user(true);
+        user.steading(&["install", "redis@7", "--port", &format!("redis={}", user.free_port())]).ok();
+        let run_dir = format!("/run/user/{}/steading/services/redis@7", user.sh("id -u").ok());
+        let pid = user.sh("systemctl --user show -P MainPID redis@7").ok();
+        let status = machine.root(&format!("cat /proc/{pid}/status")).ok();
+        for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapPrm:\t0000000000000000", "CapBnd:\t0000000000000000"] {
+            assert!(status.lines().any(|other| other == line), "{line}: {status}");
+        }
+        // Its tree, as root sees it: nothing of the host, and nothing of another service.
+        let tree = machine.root(&format!("cd /proc/{pid}/root && find . -xdev -type d | sort")).ok();
+        let mut wanted = vec![".".to_owned(), "./proc".into()];
+        wanted.extend(
+            Path::new(&run_dir).ancestors().filter(|path| *path != Path::new("/")).map(|path| format!(".{}", path.display())),
+        );
+        wanted.sort();
+        assert_eq!(tree.lines().collect::<Vec<_>>(), wanted);
+        let namespaces = |of: &str| machine.root(&format!("readlink /proc/{of}/ns/user /proc/{of}/ns/mnt")).ok();
+        let (own, host) = (namespaces(&pid), namespaces("1"));
+        assert!(own.lines().zip(host.lines()).all(|(own, host)| own != host), "{own} {host}");
+        // It can no more look at its user's other processes than a stranger.
+        let other = user.sh("systemctl --user show -P MainPID steading-yard").ok();
+        let look = format!("nsenter --user=/proc/{pid}/ns/user --preserve-credentials readlink /proc/{other}/exe");
+        assert!(user.sh(&format!("readlink /proc/{other}/exe")).ok().contains("steading"));
+        assert_ne!(user.sh(&look).code, 0, "{look}");
+        // Whatever its end, its directory goes.
+        user.sh(&format!("test -d {run_dir}")).ok();
+        user.steading(&["stop", "redis@7"]).ok();
+        user.sh(&format!("test ! -e {run_dir}")).ok();
+        user.steading(&["start", "redis@7"]).ok();
+        user.sh("systemctl --user kill --signal=KILL redis@7; systemctl --user stop redis@7").ok();
+        user.sh(&format!("test ! -e {run_dir}")).ok();
         user.steading(&["remove", "--purge", "redis@7"]).ok();
         assert_eq!(user.leftovers(), "");
     }

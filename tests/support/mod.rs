@@ -1,6 +1,7 @@
 //! The testbed from Rust: machines, users of one test each, commands with their results.
 #![allow(dead_code, missing_docs, missing_debug_implementations, reason = "each test binary uses a part of it")]
 
+pub mod ground;
 pub mod terminal;
 
 use std::path::{Path, PathBuf};

@@ -218,6 +218,10 @@ impl Supervisor<'_> {
         if verdict.feed {
             self.tell.send("WATCHDOG=1");
         }
+        if self.tracker.is_ready() {
+            // As after the start: between two looks of the watchdog nothing is needed.
+            let _ = crate::sys::memory::release();
+        }
         if let Some(news) = verdict.news {
             if news.starts_with("probe fails") {
                 journal::warn(&news);

@@ -26,7 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long a container may go on after its main process ended, before that is a failure: the reaper needs a moment to tell.
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// One running service.
 #[derive(Debug)]
@@ -225,7 +225,7 @@ impl<'a> Supervisor<'a> {
                 Source::Notices => self.on_notices(),
                 Source::Lines => self.on_lines(),
                 Source::Reaper => self.on_reaper()?,
-                Source::Main => self.main.gone = Some(now),
+                Source::Main => self.main.gone = Some(Instant::now()),
                 Source::Probe | Source::Signals => {}
             }
         }

@@ -78,7 +78,7 @@ sub timed {
 sub dial {
     my ($port) = @_;
     socket(my $socket, PF_INET, SOCK_STREAM, 0) or die "socket: $!";
-    setsockopt($socket, SOL_SOCKET, SO_RCVTIMEO, pack('q!q!', 5, 0));
+    setsockopt($socket, SOL_SOCKET, SO_RCVTIMEO, pack('l!l!', 5, 0));
     setsockopt($socket, Socket::IPPROTO_TCP(), Socket::TCP_NODELAY(), pack('i', 1));
     return connect($socket, pack_sockaddr_in($port, INADDR_LOOPBACK)) ? $socket : undef;
 }
@@ -123,28 +123,35 @@ sub wait_port { my ($kind, $port) = @_; return $kind eq 'redis' ? wait_redis($po
 
 # --- memory ----------------------------------------------------------------------------------------------------------------
 
-# KiB of proportional set size of the user's processes that are no services themselves, by program.
+# KiB of proportional set size of the processes that steading or podman keeps for the user beside the services themselves, by program.
 sub memory {
-    my (%own) = map { $_ => 1 } @_, qw(systemd dbus-daemon);
+    my ($whose, @services) = @_;
+    my (%own) = map { $_ => 1 } @services, qw(systemd systemd-executor dbus-daemon);
     my (%sum, $total);
     for my $directory (glob '/proc/[0-9]*') {
-        next unless (stat $directory)[4] // -1 == $UID || owner("$directory/status");
+        next unless is_users("$directory/status");
         my $program = readlink("$directory/exe") // next;
         $program =~ s{ \(deleted\)$}{};
         $program =~ s{.*/}{};
-        next if $own{$program} || owner("$directory/status") == 0;
+        next if $own{$program} || ($whose eq 'steading' ? 1 : 0) != in_slice("$directory/cgroup");
         open(my $file, '<', "$directory/smaps_rollup") or next;
-        while (<$file>) { if (/^Pss:\s+(\d+)/) { $sum{name_of($directory, $program)} += $1; $total += $1 } }
+        while (my $line = <$file>) { if ($line =~ /^Pss:\s+(\d+)/) { $sum{name_of($directory, $program)} += $1; $total += $1 } }
     }
-    return ($total // 0, \%sum);
+    die "no process of $whose was found\n" if !$total;
+    return ($total, \%sum);
 }
 
-# Its uid outside, if it is the user's or one of its range.
-sub owner {
-    my ($status) = @_;
-    open(my $file, '<', $status) or return 0;
-    while (<$file>) { return ($1 == $UID || ($1 >= 100000 && $1 < 165536)) if /^Uid:\s+(\d+)/ }
+# Whether it runs as the user or as one of the user's range.
+sub is_users {
+    open(my $file, '<', $_[0]) or return 0;
+    while (my $line = <$file>) { return ($1 == $UID || ($1 >= 100000 && $1 < 165536)) if $line =~ /^Uid:\s+(\d+)/ }
     return 0;
+}
+
+sub in_slice {
+    open(my $file, '<', $_[0]) or return 0;
+    # One line for each hierarchy.
+    return (grep { m{/steading\.slice/} } <$file>) ? 1 : 0;
 }
 
 # `steading` is the supervisor or the yard.

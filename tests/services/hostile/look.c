@@ -52,6 +52,8 @@ void look_processes(int argc, char **argv) {
   }
   closedir(proc);
   for (int pid = 1; pid < 4194304; pid++) answering += kill(pid, 0) == 0 || errno == EPERM;
+  /* A reaper as pid 1 may be hidden from us. */
+  if (access("/proc/1", F_OK) != 0) listed++;
   if (answering > listed) breach("%d processes answer, %d are listed", answering, listed);
   else held("%d processes listed, %d answer", listed, answering);
   if (getppid() != 0 && getppid() != 1 && kill(getppid(), 0) != 0) breach("a parent outside");

@@ -85,6 +85,8 @@ static int open_for_writing(const char *path, const struct stat *stat, int kind,
   (void)ftw;
   /* Processes are our own, and the pseudo links lead to them. */
   if (strncmp(path, "/proc/", 6) == 0 && (path[6] >= '0' && path[6] <= '9')) return FTW_SKIP_SUBTREE;
+  /* Everybody may ask to be woken at pressure; what is written is the question. */
+  if (strncmp(path, "/proc/pressure/", 15) == 0) return FTW_CONTINUE;
   if (kind != FTW_F || !S_ISREG(stat->st_mode)) return FTW_CONTINUE;
   tried_count++;
   int fd = open(path, O_WRONLY | O_NONBLOCK);
