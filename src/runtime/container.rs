@@ -71,11 +71,7 @@ fn connect(setup: &Setup) -> Result<(Ours, Ends)> {
 /// # Errors
 /// What failed in the set-up, as it was told from inside; that of `meanwhile`.
 pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Result<()>) -> Result<Started> {
-<<<<<<< HEAD
-    let (ours, reaper, ends) = ends(setup.init)?;
-=======
     let (ours, ends) = connect(setup)?;
->>>>>>> main
     // After the fork the parent drops these: an end kept open would hide that the other side closed.
     let mut for_joiner = Some(ends);
     let joiner = process::fork(|| match for_joiner.take() {
@@ -84,13 +80,8 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
     })
     .context(|| "cannot fork")?;
     drop(for_joiner);
-<<<<<<< HEAD
-    meanwhile()?;
-    let heard = hear(setup, &ours, reaper);
-=======
     let done = meanwhile();
     let heard = hear(setup, ours);
->>>>>>> main
     // The joiner has told all it had to tell.
     let _ = waitpid(joiner, None);
     if let (Err(_), Ok(started)) = (&done, &heard) {
@@ -99,38 +90,11 @@ pub(super) fn start(setup: &Setup, yard: &Joined, meanwhile: impl FnOnce() -> Re
     done.and(heard)
 }
 
-fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-    pair.context(|| "cannot make a socket pair")
-}
-
-/// Our ends, of the messages and of a reaper's questions, and all others.
-fn ends(init: bool) -> Result<(OwnedFd, Option<OwnedFd>, Ends)> {
-    let ((ours, supervisor), (go, go_writer)) = (pair()?, pair()?);
-    // The one who sends the listener is the service.
-    setsockopt(&ours, sockopt::PassCred, &true).context(|| "cannot ask for senders")?;
-    let (reaper, link) = init.then(pair).transpose()?.unzip();
-    Ok((ours, reaper, Ends { supervisor, go, go_writer, link }))
-}
-
 /// As [`start`], by a process that has entered U0 itself and waits for the container there.
 ///
 /// # Errors
 /// What failed in the set-up.
 pub(super) fn start_here(setup: &Setup) -> Result<Started> {
-<<<<<<< HEAD
-    // Nobody answers a reaper's question: without an answer the end of its child is the end.
-    let (ours, _, Ends { supervisor, go, go_writer, link }) = ends(setup.init)?;
-    if let Err(error) = clone_service(setup, Relation::Child, (&supervisor, link.as_ref()), go, go_writer) {
-        send_failure(supervisor.as_fd(), &error).context(|| "cannot tell of a failure")?;
-    }
-    drop((supervisor, link));
-    hear(setup, &ours, None)
-}
-
-/// What the set-up tells, until the program is executed.
-fn hear(setup: &Setup, ours: &OwnedFd, reaper: Option<OwnedFd>) -> Result<Started> {
-=======
     let (ours, ends) = connect(setup)?;
     let supervisor = ends.supervisor.try_clone().context(|| "cannot keep a socket")?;
     if let Err(error) = clone_service(setup, Relation::Child, ends) {
@@ -142,7 +106,6 @@ fn hear(setup: &Setup, ours: &OwnedFd, reaper: Option<OwnedFd>) -> Result<Starte
 
 /// What the set-up tells, until the program is executed.
 fn hear(setup: &Setup, Ours { set_up, reaper }: Ours) -> Result<Started> {
->>>>>>> main
     let mut pid = None;
     let mut listener = None;
     let mut terminal = None;
@@ -184,30 +147,12 @@ pub(super) fn end(pid: Pid) {
     let _ = waitpid(pid, None);
 }
 
-<<<<<<< HEAD
-/// The container's ends of what connects it with the supervisor and the joiner.
-struct Ends {
-    supervisor: OwnedFd,
-    go: OwnedFd,
-    go_writer: OwnedFd,
-    link: Option<OwnedFd>,
-}
-
-fn join(setup: &Setup, yard: &Joined, ends: Ends) -> i32 {
-    let Ends { supervisor, go, go_writer, link } = ends;
-    let made =
-        enter(setup, yard).and_then(|()| clone_service(setup, Relation::Sibling, (&supervisor, link.as_ref()), go, go_writer));
-    match made {
-        Ok(()) => 0,
-        Err(error) => {
-=======
 fn join(setup: &Setup, yard: &Joined, ends: Ends) -> i32 {
     let supervisor = ends.supervisor.try_clone();
     let result = enter(setup, yard).and_then(|()| clone_service(setup, Relation::Sibling, ends));
     match (result, supervisor) {
         (Ok(()), _) => 0,
         (Err(error), Ok(supervisor)) => {
->>>>>>> main
             let _ = send_failure(supervisor.as_fd(), &error);
             1
         }
@@ -225,18 +170,8 @@ fn enter(setup: &Setup, yard: &Joined) -> Result<()> {
 }
 
 /// Inside U0 as its root: makes the service's process and writes its id maps.
-<<<<<<< HEAD
-fn clone_service(
-    setup: &Setup,
-    relation: Relation,
-    (supervisor, link): (&OwnedFd, Option<&OwnedFd>),
-    go: OwnedFd,
-    go_writer: OwnedFd,
-) -> Result<()> {
-=======
 fn clone_service(setup: &Setup, relation: Relation, ends: Ends) -> Result<()> {
     let Ends { supervisor, go, go_writer, link } = ends;
->>>>>>> main
     let maps = ids::nested(&setup.spec)?;
     ids::own(setup, &maps)?;
     let mut for_child = Some((go, go_writer));

@@ -3,7 +3,7 @@
 //! Whoever waits for it enters U0 itself, which saves a process, and may remove there what belongs to any id of the user.
 
 use super::child::{Foreground, Setup};
-use super::container;
+use super::container::{self, Started};
 use super::enter::environment;
 use super::etc;
 use super::launch::Program;
@@ -59,12 +59,7 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
     for (directory, mode) in [(&diff, 0o755), (&work, 0o700)] {
         create_dir_all(directory, mode)?;
     }
-<<<<<<< HEAD
     let policy = policy(paths, plan)?;
-=======
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let policy = Policy::of(seccomp.ok_or_else(|| Error::failed("the runtime spec has no system call policy"))?)?;
->>>>>>> main
     let view = match plan.isolation.ids {
         IdKind::User => View::ByUser,
         IdKind::Range | IdKind::Private => View::ByImage,
@@ -96,7 +91,8 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
         foreground: Some(Foreground { parent: process::pidfd(Pid::this()).context(|| "cannot open this process")?, terminal }),
     };
     let attendant = Attendant::new()?;
-    let started = container::start_here(&setup)?;
-    let code = attendant.attend(started.pid, Role::First, started.terminal).inspect_err(|_| container::end(started.pid))?;
+    // A reaper's questions go unanswered: then the end of its child is the end.
+    let Started { pid, terminal, .. } = container::start_here(&setup)?;
+    let code = attendant.attend(pid, Role::First, terminal).inspect_err(|_| container::end(pid))?;
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
 }
