@@ -193,7 +193,7 @@ fn a_run_on_a_terminal_is_a_shell_like_any_other() {
 fn other_runtimes_run_the_same_container() {
     let Some(machine) = support::machine() else { return };
     let user = machine.user(false);
-    let probe = "id -u; id -g; cat /proc/self/uid_map | tr -s ' '; grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; echo $A; pwd; \
+    let probe = "id -u; id -g; awk '{print $1, $3}' /proc/self/uid_map; grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; echo $A; pwd; \
                  cat /work/file; ls /dev | sort | tr '\\n' ' '; hostname | cut -c1-4; exit 7";
     user.sh("mkdir vol && echo outside > vol/file").ok();
     let common = ["--user", "12:34", "-e", "A=1", "-w", "/tmp", "-v", "./vol:/work:ro"];
