@@ -16,12 +16,14 @@ use super::compile::compile;
 use crate::error::{Context, Result};
 use crate::spec::seccomp;
 use crate::state::ServiceDir;
+use crate::sys::file::write_atomic;
 use crate::sys::seccomp::{Instruction, install};
 use crate::sys::syscalls::Arch;
 use oci_spec::runtime::{LinuxSeccomp, Spec};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 const MAGIC: &[u8; 16] = b"steading seccomp";
@@ -48,6 +50,21 @@ impl Policy {
     /// Actions other than to allow and to fail with an errno.
     pub fn of(seccomp: &LinuxSeccomp) -> Result<Policy> {
         compile(seccomp, Arch::NATIVE).map(|program| Policy(program.into()))
+    }
+
+    /// The policy that the file `path` keeps for `key`; made and kept there where it has none, or another's.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub(super) fn kept(path: &Path, key: &[u8], make: impl FnOnce() -> Result<Policy>) -> Result<Policy> {
+        if let Some(policies) = fs::read(path).ok().and_then(|bytes| Policies::parse(&bytes, key)) {
+            return Ok(policies.service);
+        }
+        let service = make()?;
+        let bytes = Policies { service: service.clone(), supervisor: service.clone() }.file(key);
+        // One that cannot be kept is made again.
+        let _ = write_atomic(path, &bytes, 0o600);
+        Ok(service)
     }
 
     /// Installs the filter for this thread, for good. `no_new_privs` must be set, or CAP_SYS_ADMIN held.
@@ -190,6 +207,19 @@ mod tests {
         std::fs::remove_file(directory.policy()).unwrap();
         assert!(is_same(&Policies::load(&directory, &config).unwrap(), &policies));
         assert!(Policies::load(&directory, b"{").unwrap_err().what().contains("config.json"));
+    }
+
+    #[test]
+    fn a_policy_is_kept_for_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.bpf");
+        let make = || Policies::of(&Spec::default()).map(|policies| policies.service);
+        let none = || Err(crate::error::Error::failed("made again"));
+        let made = Policy::kept(&path, b"key", make).unwrap();
+        assert_eq!(Policy::kept(&path, b"key", none).unwrap().0, made.0);
+        assert!(Policy::kept(&path, b"other", none).is_err());
+        std::fs::write(&path, b"torn").unwrap();
+        assert_eq!(Policy::kept(&path, b"key", make).unwrap().0, made.0);
     }
 
     /// Filters are a matter of the thread, so a thread of its own can try them.
