@@ -11,7 +11,7 @@
 //!
 //! Measured (x86_64, Linux 6.18): 0.1 ms to make the policy as data, 0.2 ms to compile it, 0.02 ms to load and check the file,
 //! 0.1 ms to install a filter. A call that is always allowed passes without the filter being run, as the kernel tries that out at the
-//! installation: 20 to 60 ns for its bookkeeping, and 40 to 80 ns where arguments count.
+//! installation: 40 ns for its bookkeeping (getppid 120 -> 160 ns); 60 ns where arguments count (a failing ioctl 90 -> 150 ns).
 //!
 //! A file that is missing, torn, of another version or architecture, or made from another `config.json` is not used: the policy is
 //! compiled anew for this start, from `config.json`, which decides.
