@@ -39,15 +39,15 @@ pub fn enter_yard(paths: &Paths) -> Result<IdMaps> {
     Ok(IdMaps { uids: map("/proc/self/uid_map")?, gids: map("/proc/self/gid_map")? })
 }
 
-/// What every container mounts on, made once: an image that lacks some of it need not be given it in each upper directory, which is a
+/// What every container of a user mounts on, made once: an image that lacks some of it need not be given it in each upper directory, which is a
 /// good part of a short run, and removed again, which is another.
-fn mount_points(paths: &Paths) -> Result<PathBuf> {
-    let place = paths.runtime().join("mount-points");
+fn mount_points(paths: &Paths, uid: u32) -> Result<PathBuf> {
+    let place = paths.runtime().join(format!("mount-points-{uid}"));
     if place.is_dir() {
         return Ok(place);
     }
     let made = temp_beside(&place);
-    for directory in ["dev", "etc", "proc", "sys"] {
+    for directory in ["dev", "etc", "proc", "sys", &format!("run/user/{uid}")] {
         create_dir_all(&made.join(directory), 0o755)?;
     }
     for file in ["hosts", "hostname", "resolv.conf"] {
@@ -117,7 +117,7 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
         foreground: Some(Foreground {
             parent: process::pidfd(Pid::this()).context(|| "cannot open this process")?,
             terminal,
-            mount_points: mount_points(paths)?,
+            mount_points: mount_points(paths, plan.process.uid)?,
         }),
     };
     let attendant = Attendant::new()?;

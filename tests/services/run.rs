@@ -11,7 +11,7 @@ fn run(user: &User, args: &[&str]) -> Done {
 
 /// What is left of runs: directories, processes, mounts.
 fn left(user: &User) -> String {
-    user.sh("ls -A ~/.local/share/steading/runs $XDG_RUNTIME_DIR/steading/runs 2>/dev/null; \
+    user.sh("find ~/.local/share/steading/runs $XDG_RUNTIME_DIR/steading/runs -mindepth 1 -maxdepth 1 2>/dev/null; \
          for pid in $(pgrep -u $(id -u)); do cat /proc/$pid/mountinfo 2>/dev/null; done | grep -o 'runs/run-[^ ]*' | sort -u; \
          pgrep -u $(id -u) -a -f 'steading run|sleep 50' | grep -v -e pgrep -e hold; true")
         .ok()
