@@ -48,7 +48,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Role, ExitCode
             Verb::Supervise(of) => Role::Supervise(of.name),
             Verb::Yard => Role::Yard,
             Verb::Hold => Role::Hold,
-            Verb::Exec(_) | Verb::Shell(_) | Verb::Reclaim(_) | Verb::Run(_) => Role::Enter(Line(cli)),
+            Verb::Exec(_) | Verb::Shell(_) | Verb::Run(_) | Verb::Reclaim(_) => Role::Enter(Line(cli)),
             Verb::Doctor(ref doctor) if doctor.is_probe() => Role::Enter(Line(cli)),
             _ => Role::Verb(Line(cli)),
         }),
@@ -141,7 +141,7 @@ async fn carry_out(verb: Verb, app: &App) -> Result<ExitCode> {
         Verb::Fsck(verb) => verb.run(app).await,
         Verb::Generate(verb) => verb.run(app).map(done),
         Verb::Prepare(verb) => verb.run(app).await.map(done),
-        Verb::Exec(_) | Verb::Shell(_) | Verb::Reclaim(_) | Verb::Run(_) | Verb::Supervise(_) | Verb::Yard | Verb::Hold => {
+        Verb::Exec(_) | Verb::Shell(_) | Verb::Run(_) | Verb::Reclaim(_) | Verb::Supervise(_) | Verb::Yard | Verb::Hold => {
             Err(Error::usage("this verb belongs to the run lane"))
         }
     }

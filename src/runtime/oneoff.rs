@@ -3,7 +3,7 @@
 //! Whoever waits for it enters U0 itself, which saves a process, and may remove there what belongs to any id of the user.
 
 use super::child::{Foreground, Setup};
-use super::container;
+use super::container::{self, Started};
 use super::enter::environment;
 use super::etc;
 use super::launch::Program;
@@ -21,6 +21,7 @@ use crate::yard::{self, View};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 /// Moves this process, which must have one thread, into U0, where it is root over all ids of the user. Returns U0's maps. The working
 /// directory becomes `/`.
@@ -36,7 +37,16 @@ pub fn enter_yard(paths: &Paths) -> Result<IdMaps> {
     Ok(IdMaps { uids: map("/proc/self/uid_map")?, gids: map("/proc/self/gid_map")? })
 }
 
-/// Runs the container of `plan` and `spec` in the directories `dir` and waits for its end; returns its exit code, or 128 + the
+/// The system call policy, compiled once for each steading and each kind of container until the run-time directory goes.
+fn policy(paths: &Paths, plan: &Plan) -> Result<Policy> {
+    let capabilities = plan.isolation.capabilities.join(" ");
+    let name = if capabilities.is_empty() { "run.bpf" } else { "run-root.bpf" };
+    let own = fs::metadata("/proc/self/exe").context(|| "cannot look at this program")?;
+    let key = format!("{}:{} {} {} {capabilities}", own.dev(), own.ino(), own.size(), own.mtime_nsec());
+    Policy::kept(&paths.runtime().join(name), key.as_bytes(), || Policy::of(&crate::spec::policy(plan)?))
+}
+
+/// Runs the container of `plan` and `spec` (whose system call policy is not needed) in the directories `dir` and waits for its end; returns its exit code, or 128 + the
 /// signal that ended it. Signals are passed on, and it dies with this process.
 ///
 /// The process must have one thread and be in U0; the yard must stay up.
@@ -49,8 +59,7 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
     for (directory, mode) in [(&diff, 0o755), (&work, 0o700)] {
         create_dir_all(directory, mode)?;
     }
-    let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let policy = Policy::of(seccomp.ok_or_else(|| Error::failed("the runtime spec has no system call policy"))?)?;
+    let policy = policy(paths, plan)?;
     let view = match plan.isolation.ids {
         IdKind::User => View::ByUser,
         IdKind::Range | IdKind::Private => View::ByImage,
@@ -75,14 +84,15 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
             policy,
         },
         // On a terminal of its own pid 1 would not be ended by ^C, unless it catches it (pid_namespaces(7)).
-        orphaned: None,
         init: plan.process.init || terminal,
+        orphaned: None,
         cgroup: None,
         driver: Box::new(Hybrid),
         foreground: Some(Foreground { parent: process::pidfd(Pid::this()).context(|| "cannot open this process")?, terminal }),
     };
     let attendant = Attendant::new()?;
-    let started = container::start_here(&setup)?;
-    let code = attendant.attend(started.pid, Role::First, started.terminal).inspect_err(|_| container::end(started.pid))?;
+    // A reaper's questions go unanswered: then the end of its child is the end.
+    let Started { pid, terminal, .. } = container::start_here(&setup)?;
+    let code = attendant.attend(pid, Role::First, terminal).inspect_err(|_| container::end(pid))?;
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
 }

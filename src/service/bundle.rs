@@ -1,16 +1,15 @@
 //! A container that runs once as an OCI bundle: `config.json`, `rootfs/`, and what the config refers to. Other runtimes do not know
 //! the yard, so the image's files are copied (sharing disk blocks where the file system can).
 
-use super::Context;
 use super::oneoff::{Image, Places, RunRequest, obtain};
+use super::{Context, ids};
 use crate::error::{Context as _, Error, Result};
-use crate::idmap;
 use crate::report::Silent;
 use crate::runtime;
+use crate::spec;
 use crate::state::RunDir;
 use crate::store::NodeId;
 use crate::sys::file::{create_dir_all, write_atomic};
-use nix::unistd::{getgid, getuid};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
@@ -77,11 +76,14 @@ fn write(image: &Image, request: &RunRequest, name: crate::resolve::ServiceName,
     // A bundle can be moved; what is outside its rootfs is named from the root.
     let to = std::path::absolute(to).context(|| format!("cannot use `{}`", to.display()))?;
     let plan = image.plan(request, name)?;
-    let ids = idmap::user((plan.process.uid, plan.process.gid), (getuid().as_raw(), getgid().as_raw()));
+    let ids = ids::one_line(&plan);
     let (etc, data) = (to.join("etc"), to.join("data"));
     runtime::write_etc(&plan, &data, &etc)?;
     image.fill_volumes(&plan, &data)?;
     let mut spec = image.spec(&plan, &ids, request.terminal, Places { root: Path::new("rootfs"), data: &data, etc: &etc })?;
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_seccomp(Some(spec::policy(&plan)?));
+    }
     // Nothing in it is newer, and the runtimes of Debian 12 refuse newer numbers.
     spec.set_version("1.0.2".into());
     image.store.export(&image.index()?, NodeId::ROOT, &to.join("rootfs"))?;

@@ -137,11 +137,11 @@ impl Image {
         index.ok_or_else(|| Error::not_found(format!("the image {} is not here", self.digest)))
     }
 
-    /// The runtime spec of `plan`, with `ids` of the host.
+    /// The runtime spec of `plan`, with `ids` of the host, but for the system call policy.
     pub(super) fn spec(&self, plan: &Plan, ids: &IdMaps, terminal: bool, places: Places<'_>) -> Result<Spec> {
         let masked = runtime::masks_of_host();
         let Places { root, data, etc } = places;
-        let mut spec = spec::runtime_spec(plan, &HostFacts { ids, root, data, runtime: etc, masked: &masked })?;
+        let mut spec = spec::without_policy(plan, &HostFacts { ids, root, data, runtime: etc, masked: &masked })?;
         if let Some(process) = spec.process_mut() {
             process.set_terminal(Some(terminal));
         }

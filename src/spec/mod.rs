@@ -12,7 +12,7 @@ use crate::resolve::{Isolation, Plan};
 use crate::sys::syscalls::Arch;
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType,
-    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, PosixRlimit,
+    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxSeccomp, PosixRlimit,
     PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -151,6 +151,26 @@ fn sysctls(isolation: &Isolation) -> HashMap<String, String> {
 /// # Errors
 /// When the builder of the spec refuses a value.
 pub fn runtime_spec(plan: &Plan, host: &HostFacts<'_>) -> Result<Spec> {
+    let mut spec = without_policy(plan, host)?;
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_seccomp(Some(policy(plan)?));
+    }
+    Ok(spec)
+}
+
+/// The system call policy of `plan`.
+///
+/// # Errors
+/// As [`runtime_spec`].
+pub fn policy(plan: &Plan) -> Result<LinuxSeccomp> {
+    seccomp::policy(Arch::NATIVE, &plan.isolation.capabilities, &plan.isolation.syscalls)
+}
+
+/// [`runtime_spec`] but for the system call policy, which is most of the work; for who has it compiled already.
+///
+/// # Errors
+/// As [`runtime_spec`].
+pub fn without_policy(plan: &Plan, host: &HostFacts<'_>) -> Result<Spec> {
     let (process, isolation) = (&plan.process, &plan.isolation);
     let user =
         UserBuilder::default().uid(process.uid).gid(process.gid).umask(0o022_u32).build().context(|| "cannot make the user")?;
@@ -175,7 +195,6 @@ pub fn runtime_spec(plan: &Plan, host: &HostFacts<'_>) -> Result<Spec> {
         .rootfs_propagation("private")
         .masked_paths(masked.collect::<Vec<_>>())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
-        .seccomp(seccomp::policy(Arch::NATIVE, &plan.isolation.capabilities, &plan.isolation.syscalls)?)
         .build()
         .context(|| "cannot make the Linux part")?;
     if !isolation.devices.is_empty() {

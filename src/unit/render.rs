@@ -145,7 +145,9 @@ fn life(plan: &Plan) -> String {
         let _ = writeln!(lines, "WatchdogSec={}", timespan(seconds));
     }
     if plan.stop.no_sigkill {
-        lines.push_str("SendSIGKILL=no\n");
+        // The record of a container that outlived its unit has to outlive it, too: by it the next start finds and ends it. A supervisor
+        // that ends as it should empties the directory itself.
+        lines.push_str("SendSIGKILL=no\nRuntimeDirectoryPreserve=yes\n");
     }
     lines
 }

@@ -108,7 +108,7 @@ fn a_watchdog_and_a_life_to_spare() {
     plan.ready.watchdog_s = Some(90);
     plan.stop.no_sigkill = true;
     let text = render(&plan, Path::new("/usr/bin/steading"), &[]).unwrap().service.text;
-    for line in ["WatchdogSec=90s", "SendSIGKILL=no", "KillMode=process"] {
+    for line in ["WatchdogSec=90s", "SendSIGKILL=no", "KillMode=process", "RuntimeDirectoryPreserve=yes"] {
         assert!(text.lines().any(|found| found == line), "{text}");
     }
 }

@@ -113,7 +113,8 @@ fn a_command_on_a_terminal_has_one_of_its_own() {
     let start = |words: &[&str]| Terminal::start(&user, &[&["steading", "exec", NAME, "--"], words].concat());
 
     // It sees a terminal of the right kind and size, which is not ours, and follows ours.
-    let script = "tty; stty size; echo $TERM; trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done";
+    let script =
+        "tty; stty size; echo $TERM; trap 'stty size' WINCH; trap 'exit 130' INT; echo ready; while :; do sleep 0.05; done";
     let mut terminal = start(&["bash", "-c", script]);
     terminal.expect("ready");
     assert!(terminal.shown().contains("/dev/pts/") && terminal.shown().contains("33 77\r\nvt100"), "{:?}", terminal.shown());

@@ -56,7 +56,7 @@ fn inside(user: &User, name: &str, script: &str) -> Done {
 /// A map as /proc shows it, without its blanks.
 fn map(user: &User, name: &str, file: &str) -> Vec<(u32, u32, u32)> {
     let text =
-        user.sh(&format!("cat /proc/$(head -c 20 $XDG_RUNTIME_DIR/steading/services/{name}/pid | cut -d ' ' -f 1)/{file}")).ok();
+        user.sh(&format!("cat /proc/$(head -n 1 $XDG_RUNTIME_DIR/steading/services/{name}/pid | cut -d ' ' -f 1)/{file}")).ok();
     let line = |line: &str| {
         let numbers: Vec<u32> = line.split_whitespace().map(|word| word.parse().expect("a number")).collect();
         (numbers[0], numbers[1], numbers[2])

@@ -188,3 +188,30 @@ fn a_run_on_a_terminal_is_a_shell_like_any_other() {
     nothing_left(&user);
     let _ = terminal;
 }
+
+#[test]
+fn other_runtimes_run_the_same_container() {
+    let Some(machine) = support::machine() else { return };
+    let user = machine.user(false);
+    let probe = "id -u; id -g; awk '{print $1, $3}' /proc/self/uid_map; grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; echo $A; pwd; \
+                 cat /work/file; ls /dev | sort | tr '\\n' ' '; hostname | cut -c1-4; exit 7";
+    user.sh("mkdir vol && echo outside > vol/file").ok();
+    let common = ["--user", "12:34", "-e", "A=1", "-w", "/tmp", "-v", "./vol:/work:ro"];
+    let own = run(&user, &[&common[..], &["--", "sh", "-c", probe]].concat());
+    assert_eq!(own.code, 7, "{own:?}");
+    let other = run(&user, &[&common[..], &["--runtime", "crun", "--", "sh", "-c", probe]].concat());
+    assert_eq!(other.code, 7, "{other:?}");
+    // crun makes /dev/console, where there is a terminal or not, and core and fd as links.
+    let plain = |text: &str| text.replace("console ", "").replace("core ", "");
+    assert_eq!(plain(&own.out), plain(&other.out));
+    nothing_left(&user);
+
+    // A bundle can be run by hand; it is written once.
+    run(&user, &["--bundle", "b", "--", "sh", "-c", "cat /etc/hostname; exit 3"]).ok();
+    let by_hand = user.sh("cd b && crun --root $XDG_RUNTIME_DIR/crun --cgroup-manager=disabled run once");
+    assert_eq!((by_hand.code, by_hand.out.as_str()), (3, "bundle"), "{by_hand:?}");
+    assert!(run(&user, &["--bundle", "b", "--", "true"]).fails(1).contains("not empty"));
+    assert_eq!(user.sh("find b/rootfs -perm /6000").ok(), "");
+    assert!(run(&user, &["--runtime", "no-such-runtime", "--", "true"]).fails(1).contains("no-such-runtime"));
+    nothing_left(&user);
+}

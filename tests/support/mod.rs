@@ -1,5 +1,6 @@
 //! The testbed from Rust: machines, users of one test each, commands with their results.
 #![allow(dead_code, missing_docs, missing_debug_implementations, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test program")]
 
 pub mod ground;
 pub mod terminal;
