@@ -134,6 +134,7 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
         if setup.orphaned.is_some() && !setup.init {
             set_pdeathsig(setup.orphaned).context(|| "cannot follow the supervisor's death")?;
         }
+        handover::wall().context(|| "cannot keep the service from the host's ports")?;
         let listener =
             crate::sys::seccomp::notify_on(&handover::NOTIFIED).context(|| "cannot install the notification filter")?;
         send_listener(supervisor.as_fd(), listener.as_fd()).context(|| "cannot hand over the notification listener")

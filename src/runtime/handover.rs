@@ -6,9 +6,10 @@
 
 use super::sockets::Published;
 use crate::resolve::Protocol;
-use crate::sys::process::{copy_fd, pidfd};
+use crate::sys::landlock;
+use crate::sys::process::{copy_fd, fork, pidfd};
 use crate::sys::seccomp::{self, Answer, Call};
-use crate::sys::socket::network;
+use crate::sys::socket::{bind_raw, connect_raw, is_tcp, network};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::fstat;
@@ -33,12 +34,23 @@ pub(super) struct Handover {
     /// Which process got each socket last, and at which descriptor.
     holders: Vec<Option<(Pid, RawFd)>>,
     others: Vec<u16>,
+    /// Whether the service itself can neither bind nor connect TCP sockets ([`wall`]).
+    walled: bool,
+}
+
+/// Keeps the calling process, the service to be, from TCP where the kernel can: its calls are made by the supervisor.
+///
+/// # Errors
+/// Those of [`landlock::forbid_tcp`].
+pub(super) fn wall() -> io::Result<()> {
+    if landlock::has_network() { landlock::forbid_tcp() } else { Ok(()) }
 }
 
 impl Handover {
+    /// In the service's kernel, before the supervisor confines itself.
     pub(super) fn new(published: Vec<Published>) -> Self {
         let (listening, holders) = (vec![false; published.len()], vec![None; published.len()]);
-        Handover { published, listening, holders, others: Vec::new() }
+        Handover { published, listening, holders, others: Vec::new(), walled: landlock::has_network() }
     }
 
     /// The published sockets.
@@ -76,12 +88,30 @@ impl Handover {
     pub(super) fn handle(&mut self, listener: BorrowedFd<'_>) -> io::Result<()> {
         let Some(call) = seccomp::receive(listener)? else { return Ok(()) };
         let answer = match call.number {
-            number if number == libc::SYS_bind => self.on_bind(listener, &call),
+            number if number == libc::SYS_bind => match self.on_bind(listener, &call) {
+                Answer::Continue => self.bind_for(listener, &call),
+                answer => answer,
+            },
             number if number == libc::SYS_listen => self.on_listen(listener, &call),
-            number if number == libc::SYS_connect => self.on_connect(&call),
+            number if number == libc::SYS_connect => self.on_connect(listener, &call),
             _ => Answer::Continue,
         };
         seccomp::answer(listener, call.id, answer)
+    }
+
+    /// A bind that is not of our concern, made here where the service itself may make none; see `on_connect`.
+    fn bind_for(&self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
+        let Some(theirs) = socket_of(call).filter(|theirs| self.walled && is_tcp(theirs.as_fd())) else {
+            return Answer::Continue;
+        };
+        let Some(address) = read_bytes(call) else { return Answer::Errno(libc::EFAULT) };
+        if self.is_of_host(&theirs) || !seccomp::is_waiting(listener, call.id) {
+            return Answer::Errno(libc::EINVAL);
+        }
+        match bind_raw(theirs.as_fd(), &address) {
+            Ok(()) => Answer::Value(0),
+            Err(error) => Answer::Errno(error.raw_os_error().unwrap_or(libc::EINVAL)),
+        }
     }
 
     fn on_bind(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
@@ -135,14 +165,36 @@ impl Handover {
     }
 
     /// The service got sockets of the host's network: the published ones, and those accepted from them. `connect(AF_UNSPEC)`, or
-    /// `shutdown` of a listener, undoes them, and they could then lead to any port of the host. So such a socket connects to nothing,
-    /// and gets no other port (`on_bind`). Another thread that swaps the descriptor in between is stopped by `lock_to_server` only.
-    fn on_connect(&self, call: &Call) -> Answer {
-        let fd = RawFd::try_from(call.args[0]).ok();
-        match fd.and_then(|fd| process_fd(leader(call.pid)?, fd)) {
-            Some(theirs) if self.is_of_host(&theirs) => Answer::Errno(libc::EACCES),
-            _ => Answer::Continue,
+    /// `shutdown` of a listener, undoes them, and they could then lead to any port of the host. So such a socket connects to nothing.
+    ///
+    /// Another thread could swap descriptors after our look at them, so a call that continues proves nothing. Where Landlock keeps
+    /// the service from TCP, none of its own calls gets anywhere; the honest ones are made here, on the very socket that was looked at.
+    fn on_connect(&self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
+        let Some(theirs) = socket_of(call) else { return Answer::Continue };
+        if self.is_of_host(&theirs) {
+            return Answer::Errno(libc::EACCES);
         }
+        if !self.walled || !is_tcp(theirs.as_fd()) {
+            return Answer::Continue;
+        }
+        let Some(address) = read_bytes(call) else { return Answer::Errno(libc::EFAULT) };
+        if !seccomp::is_waiting(listener, call.id) {
+            return Answer::Continue;
+        }
+        let connect = || match connect_raw(theirs.as_fd(), &address) {
+            Ok(()) => Answer::Value(0),
+            Err(error) => Answer::Errno(error.raw_os_error().unwrap_or(libc::EINVAL)),
+        };
+        let flags = fcntl(&theirs, FcntlArg::F_GETFL).map_or(OFlag::empty(), OFlag::from_bits_truncate);
+        if flags.contains(OFlag::O_NONBLOCK) {
+            return connect();
+        }
+        // One that may block is waited for by a child, which answers in our place.
+        let waiting = fork(|| {
+            let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+            i32::from(seccomp::answer(listener, call.id, connect()).is_err())
+        });
+        if waiting.is_ok() { Answer::Given } else { Answer::Errno(libc::EAGAIN) }
     }
 
     fn on_listen(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
@@ -187,6 +239,21 @@ fn suits(host: SocketAddr, address: SocketAddr, theirs: &OwnedFd) -> bool {
 /// Two descriptors of one socket have one inode on sockfs.
 fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {
     matches!((fstat(a), fstat(b)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+/// A copy of the descriptor that a call names first.
+fn socket_of(call: &Call) -> Option<OwnedFd> {
+    process_fd(leader(call.pid)?, RawFd::try_from(call.args[0]).ok()?)
+}
+
+/// The address of a bind or connect, as long as it says, up to the longest there is.
+fn read_bytes(call: &Call) -> Option<Vec<u8>> {
+    // The kernel takes the length for an int and refuses more than a sockaddr_storage.
+    let length = usize::try_from(call.args[2] & 0xffff_ffff).ok()?.min(size_of::<libc::sockaddr_storage>());
+    let mut bytes = vec![0; length];
+    let remote = [RemoteIoVec { base: usize::try_from(call.args[1]).ok()?, len: length }];
+    let read = process_vm_readv(Pid::from_raw(call.pid), &mut [IoSliceMut::new(&mut bytes)], &remote).ok()?;
+    (read == length).then_some(bytes)
 }
 
 /// The socket address at `address` of process `pid`, if it is one of IPv4 or IPv6.

@@ -26,7 +26,8 @@ impl Identity {
         let what = || format!("cannot prepare `{}`", path.display());
         let file = fs::File::create(&path).context(what)?;
         let tree = clone_tree(&path, false).context(what)?;
-        set_attr(tree.as_fd(), Attr::NOSUID.and(Attr::NODEV).and(Attr::NOEXEC), false).context(what)?;
+        let attr = Attr::RDONLY.and(Attr::NOSUID).and(Attr::NODEV).and(Attr::NOEXEC);
+        set_attr(tree.as_fd(), attr, false).context(what)?;
         Ok(Identity { name, file, tree })
     }
 }

@@ -51,8 +51,14 @@ pub(super) fn list(plan: &Plan, host: &HostFacts<'_>) -> Result<Vec<Mount>> {
     list.push(tmpfs("/dev/shm", isolation.shm_bytes.unwrap_or(DEFAULT_SIZE), &["noexec", "mode=1777"])?);
     let access = if isolation.cgroup_writable { "rw" } else { "ro" };
     list.push(mount("/sys/fs/cgroup", "cgroup", Path::new("cgroup"), &["nosuid", "noexec", "nodev", access])?);
+    // Read-only: they lie in the user's run-time directory, whose space everything of that user shares.
     for name in ["hosts", "hostname", "resolv.conf"] {
-        list.push(mount(&format!("/etc/{name}"), "bind", &host.runtime.join(name), &["bind", "nosuid", "nodev", "noexec"])?);
+        list.push(mount(
+            &format!("/etc/{name}"),
+            "bind",
+            &host.runtime.join(name),
+            &["bind", "ro", "nosuid", "nodev", "noexec"],
+        )?);
     }
     let mut own = Vec::new();
     if !plan.secrets.is_empty() {

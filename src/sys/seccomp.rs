@@ -133,6 +133,8 @@ pub enum Answer {
     Value(i64),
     /// The call fails with this errno.
     Errno(i32),
+    /// Somebody else answers it.
+    Given,
 }
 
 /// Answers a call. A caller that died meanwhile is no error.
@@ -144,6 +146,7 @@ pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<(
         Answer::Continue => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
         Answer::Value(value) => (value, 0, 0),
         Answer::Errno(errno) => (0, -errno, 0),
+        Answer::Given => return Ok(()),
     };
     let mut response = libc::seccomp_notif_resp { id, val, error, flags };
     match ioctl(listener, NOTIF_SEND, &raw mut response) {

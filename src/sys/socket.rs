@@ -181,6 +181,39 @@ pub fn network(socket: BorrowedFd<'_>) -> Option<u64> {
     get_option(socket, libc::SO_NETNS_COOKIE)
 }
 
+/// Whether it is a TCP socket.
+#[must_use]
+pub fn is_tcp(socket: BorrowedFd<'_>) -> bool {
+    matches!(get_option(socket, libc::SO_DOMAIN), Some(libc::AF_INET | libc::AF_INET6))
+        && get_option(socket, libc::SO_PROTOCOL) == Some(libc::IPPROTO_TCP)
+}
+
+/// connect(2) with an address as somebody else gave it.
+///
+/// # Errors
+/// Those of connect(2).
+pub fn connect_raw(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(address.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads `size` bytes of `address` and judges them itself.
+    match unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), size) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// bind(2) with an address as somebody else gave it.
+///
+/// # Errors
+/// Those of bind(2).
+pub fn bind_raw(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(address.len()).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads `size` bytes of `address` and judges them itself.
+    match unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), size) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 fn get_option<T: Default>(socket: BorrowedFd<'_>, option: i32) -> Option<T> {
     let mut value = T::default();
     let mut size = libc::socklen_t::try_from(size_of::<T>()).ok()?;

@@ -37,11 +37,11 @@ fn a_default_service_sees_nothing_of_the_host_and_holds_nothing() {
 /dev/tty rw,nosuid,noexec,relatime tmpfs
 /dev/urandom rw,nosuid,noexec,relatime tmpfs
 /dev/zero rw,nosuid,noexec,relatime tmpfs
-/etc/group rw,nosuid,nodev,noexec,relatime tmpfs
-/etc/hostname rw,nosuid,nodev,noexec,relatime tmpfs
-/etc/hosts rw,nosuid,nodev,noexec,relatime tmpfs
-/etc/passwd rw,nosuid,nodev,noexec,relatime tmpfs
-/etc/resolv.conf rw,nosuid,nodev,noexec,relatime tmpfs
+/etc/group ro,nosuid,nodev,noexec,relatime tmpfs
+/etc/hostname ro,nosuid,nodev,noexec,relatime tmpfs
+/etc/hosts ro,nosuid,nodev,noexec,relatime tmpfs
+/etc/passwd ro,nosuid,nodev,noexec,relatime tmpfs
+/etc/resolv.conf ro,nosuid,nodev,noexec,relatime tmpfs
 /proc rw,nosuid,nodev,noexec,relatime proc
 /run/secrets ro,nosuid,nodev,noexec,relatime tmpfs
 /run/user/4321 rw,nosuid,nodev,noexec,relatime tmpfs

@@ -22,7 +22,7 @@ echo "manager: units=$(setpriv --reuid $uid --regid $uid --clear-groups env XDG_
 echo "run-time files=$(find $run/steading 2>/dev/null | wc -l)"
 echo "cgroups=$(find /sys/fs/cgroup/user.slice/user-$uid.slice -type d | wc -l)"
 echo "sockets=$(find /proc/[0-9]*/fd -lname 'socket:*' -user $1 2>/dev/null | wc -l)"
-echo "locks=$(grep -c -F "" /proc/locks)"
+echo "locks=$(awk 'NR == FNR { own[$1]; next } $5 in own' <(pgrep -u $uid) /proc/locks | wc -l)"
 echo "keys=$(awk -v uid=$uid: '$1 == uid { split($4, n, "/"); print n[1] }' /proc/key-users | head -1 | grep . || echo 0)"
 echo "network namespaces=$(for p in $(pgrep -u $uid); do readlink /proc/$p/ns/net; done | sort -u | wc -l)"
 if [ "$yard" != 0 ]; then

@@ -18,6 +18,7 @@ static uint64_t own_namespace(void) {
 static int reaches(int fd, int port) {
   struct sockaddr_in address = loopback(port);
   fcntl(fd, F_SETFL, O_NONBLOCK);
+  if (sendto(fd, "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof address) > 0) printf("by the back door\n");
   if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno != EINPROGRESS) return 0;
   struct pollfd wait = {.fd = fd, .events = POLLIN};
   char text[64];
@@ -149,4 +150,75 @@ void net_race(int argc, char **argv) {
   racing = 0;
   for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
   held("%ld rounds, %ld sockets of ours, %ld of the host's", rounds, ours, theirs);
+}
+
+static void *flip_pair(void *pair) {
+  const int *of = pair;
+  while (racing) {
+    dup2(of[0], victim);
+    for (volatile int i = 0; i < 300; i++) {}
+    dup2(of[1], victim);
+    for (volatile int i = 0; i < 300; i++) {}
+  }
+  return NULL;
+}
+
+/* race-connect SECONDS PORT: a connection of the host's network takes the place of our own socket while connect is judged. */
+void net_race_connect(int argc, char **argv) {
+  double end = now() + atof(argv[0]);
+  int pair[2] = {lent[2], socket(AF_INET, SOCK_STREAM, 0)}, locked = 0;
+  socklen_t size = sizeof locked;
+  getsockopt(lent[2], SOL_SOCKET, SO_LOCK_FILTER, &locked, &size);
+  held("the host's sockets are %slocked", locked ? "" : "not ");
+  victim = dup(pair[1]);
+  pthread_t thread;
+  pthread_create(&thread, NULL, flip_pair, pair);
+  struct sockaddr_in address = loopback(atoi(argv[argc - 1]));
+  long rounds = 0;
+  for (int undone = 0; now() < end; rounds++) {
+    struct sockaddr_in name = {0};
+    struct sockaddr nothing = {.sa_family = AF_UNSPEC};
+    size = sizeof name;
+    if (!undone) {
+      connect(victim, &nothing, sizeof nothing);
+      undone = getpeername(lent[2], (struct sockaddr *)&name, &size) != 0;
+      if (undone) printf("undone after %ld rounds\n", rounds);
+      continue;
+    }
+    fcntl(lent[2], F_SETFL, O_NONBLOCK);
+    fcntl(pair[1], F_SETFL, O_NONBLOCK);
+    if (rounds % 2) connect(victim, (struct sockaddr *)&address, sizeof address);
+    else sendto(lent[2], "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof address);
+    struct pollfd wait = {.fd = lent[2], .events = POLLIN};
+    char text[64];
+    if (poll(&wait, 1, 1) == 1 && read(lent[2], text, sizeof text) > 0) {
+      breach("a connection swapped in reaches the host's port %s after %ld rounds", argv[argc - 1], rounds);
+      break;
+    }
+  }
+  racing = 0;
+  pthread_join(thread, NULL);
+  held("%ld rounds", rounds);
+}
+
+/* loopback: what is our own still works, by blocking and other sockets: a server and a client inside. */
+void net_loopback(int argc, char **argv) {
+  (void)argc, (void)argv;
+  for (int blocking = 0; blocking < 2; blocking++) {
+    int kind = SOCK_STREAM | (blocking ? 0 : SOCK_NONBLOCK), one = 1;
+    int server = socket(AF_INET, SOCK_STREAM, 0), client = socket(AF_INET, kind, 0), other = socket(AF_INET, kind, 0);
+    struct sockaddr_in address = loopback(9000 + blocking);
+    setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    must_fail(connect(other, (struct sockaddr *)&address, sizeof address), "a connect that nobody accepts");
+    if (bind(server, (struct sockaddr *)&address, sizeof address) != 0 || listen(server, 5) != 0) breach("no server: %s", strerror(errno));
+    must_fail(bind(client, (struct sockaddr *)&address, sizeof address), "a port that is taken");
+    double begin = now();
+    if (connect(client, (struct sockaddr *)&address, sizeof address) != 0 && errno != EINPROGRESS) breach("no connection: %s", strerror(errno));
+    int accepted = accept(server, NULL, NULL);
+    char text[6] = "";
+    fcntl(client, F_SETFL, 0);
+    if (write(accepted, "hello", 5) != 5 || read(client, text, 5) != 5) breach("no word: %s", strerror(errno));
+    held("said %s after %.1f ms", text, 1000 * (now() - begin));
+    close(client), close(accepted), close(server), close(other);
+  }
 }

@@ -140,7 +140,7 @@ static const struct {
   long args[6];
 } denied[] = {
     call(acct), call(add_key, (long)"user", (long)"x", (long)"y", 1, KEY_SPEC_PROCESS_KEYRING),
-    call(bpf), call(clock_adjtime, CLOCK_REALTIME), call(clock_settime, CLOCK_REALTIME),
+    call(bpf), call(clock_settime, CLOCK_REALTIME),
     call(delete_module, (long)"x"), call(finit_module, -1), call(init_module),
     call(kexec_load), call(kexec_file_load, -1, -1), call(keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 1),
     call(mount), call(umount2), call(pivot_root), call(fsopen), call(fspick, -1), call(fsmount, -1),
@@ -153,7 +153,7 @@ static const struct {
     call(open_by_handle_at, -1), call(process_madvise, -1), call(nfsservctl), call(lookup_dcookie),
     call(quotactl_fd, -1), call(move_pages, -1), call(migrate_pages, -1), call(personality, 0x0008000),
 #ifdef __x86_64__
-    call(iopl, 3), call(ioperm, 0, 1, 1), call(modify_ldt, 100), call(uselib), call(ustat), call(sysfs, 3), call(_sysctl),
+    call(iopl, 3), call(ioperm, 0, 1, 1), call(uselib), call(ustat), call(sysfs, 3), call(_sysctl),
     call(create_module), call(query_module), call(get_kernel_syms),
 #endif
 };
