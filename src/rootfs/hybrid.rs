@@ -29,8 +29,10 @@ impl Driver for Hybrid {
         // xino=on: one st_dev and stable inode numbers over both layers (fuse.md, section 3).
         // volatile: no sync of the upper file system when it is unmounted.
         let volatile = if layers.volatile { ",volatile" } else { "" };
+        let mount_points = layers.mount_points.map(open_dir).transpose()?;
+        let below = mount_points.as_ref().map(|fd| format!(":/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default();
         let options = format!(
-            "lowerdir=/proc/self/fd/{},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},userxattr,xino=on{volatile}",
+            "lowerdir=/proc/self/fd/{}{below},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},userxattr,xino=on{volatile}",
             image.as_raw_fd(),
             upper.as_raw_fd(),
             work.as_raw_fd()

@@ -18,6 +18,8 @@ use std::path::Path;
 pub struct Layers<'a> {
     /// The image in the yard.
     pub image: &'a Path,
+    /// Directories and files to mount on, for an image that has none; they lie below it, so that nothing need be made above it.
+    pub mount_points: Option<&'a Path>,
     /// The service's own changes.
     pub upper: &'a Path,
     /// Scratch directory of the overlay.

@@ -71,6 +71,8 @@ pub(super) struct Foreground {
     pub parent: OwnedFd,
     /// Whether the program gets a terminal of its own.
     pub terminal: bool,
+    /// What lies below the image to mount on.
+    pub mount_points: PathBuf,
 }
 
 impl Foreground {

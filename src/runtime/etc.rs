@@ -4,9 +4,10 @@
 use crate::error::{Context, Result};
 use crate::resolve::{Plan, ServiceName};
 use crate::state::Paths;
-use crate::sys::file::{create_dir_all, write_atomic};
+use crate::sys::file::create_dir_all;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the notification socket in the run-time directory.
@@ -29,10 +30,10 @@ pub fn write(plan: &Plan, secret_values: &Path, run_dir: &Path) -> Result<()> {
     create_dir_all(run_dir, 0o700)?;
     let host = &plan.process.hostname;
     let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.0.1 {host}\n");
-    write_atomic(&run_dir.join("hosts"), hosts.as_bytes(), 0o644)?;
-    write_atomic(&run_dir.join("hostname"), format!("{host}\n").as_bytes(), 0o644)?;
+    write_file(&run_dir.join("hosts"), hosts.as_bytes(), 0o644)?;
+    write_file(&run_dir.join("hostname"), format!("{host}\n").as_bytes(), 0o644)?;
     // No network but loopback: a resolver that is asked fails at once instead of after its time-outs.
-    write_atomic(&run_dir.join("resolv.conf"), b"# no network outside: names resolve from /etc/hosts only\n", 0o644)?;
+    write_file(&run_dir.join("resolv.conf"), b"# no network outside: names resolve from /etc/hosts only\n", 0o644)?;
     let secrets = run_dir.join("secrets");
     remove_dir(&secrets)?;
     if !plan.secrets.is_empty() {
@@ -41,10 +42,16 @@ pub fn write(plan: &Plan, secret_values: &Path, run_dir: &Path) -> Result<()> {
         for secret in &plan.secrets {
             let from = secret_values.join(&secret.name);
             let value = fs::read(&from).context(|| format!("cannot read the secret `{}`", from.display()))?;
-            write_atomic(&secrets.join(&secret.name), &value, 0o400)?;
+            write_file(&secrets.join(&secret.name), &value, 0o400)?;
         }
     }
     Ok(())
+}
+
+/// Nobody reads it before the start, and nothing of it outlives the machine: neither atomic nor durable.
+fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(bytes)).context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// Removes the files of a service that does not run any more. The directory itself is systemd's (`RuntimeDirectory=`), and lies

@@ -14,14 +14,16 @@ use crate::error::{Context, Error, Result};
 use crate::idmap::{IdMap, IdMaps};
 use crate::resolve::{IdKind, Plan};
 use crate::rootfs::Hybrid;
-use crate::state::{Paths, RunDir};
-use crate::sys::file::create_dir_all;
+use crate::state::{Paths, RunDir, remove_tree};
+use crate::sys::file::{create_dir_all, temp_beside};
 use crate::sys::process;
 use crate::yard::{self, View};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// Moves this process, which must have one thread, into U0, where it is root over all ids of the user. Returns U0's maps. The working
 /// directory becomes `/`.
@@ -35,6 +37,28 @@ pub fn enter_yard(paths: &Paths) -> Result<IdMaps> {
         IdMap::parse(&text).ok_or_else(|| Error::failed(format!("`{path}` is no id map")))
     };
     Ok(IdMaps { uids: map("/proc/self/uid_map")?, gids: map("/proc/self/gid_map")? })
+}
+
+/// What every container mounts on, made once: an image that lacks some of it need not be given it in each upper directory, which is a
+/// good part of a short run, and removed again, which is another.
+fn mount_points(paths: &Paths) -> Result<PathBuf> {
+    let place = paths.runtime().join("mount-points");
+    if place.is_dir() {
+        return Ok(place);
+    }
+    let made = temp_beside(&place);
+    for directory in ["dev", "etc", "proc", "sys"] {
+        create_dir_all(&made.join(directory), 0o755)?;
+    }
+    for file in ["hosts", "hostname", "resolv.conf"] {
+        let path = made.join("etc").join(file);
+        fs::write(&path, b"").context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    // Another run may have been quicker.
+    if fs::rename(&made, &place).is_err() {
+        remove_tree(&made)?;
+    }
+    Ok(place)
 }
 
 /// The system call policy, compiled once for each steading and each kind of container until the run-time directory goes.
@@ -54,6 +78,8 @@ fn policy(paths: &Paths, plan: &Plan) -> Result<Policy> {
 /// # Errors
 /// What kept it from starting; 126 and 127 when its program cannot be executed.
 pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: bool) -> Result<u8> {
+    // What the container sees must be readable to its users, whatever the caller thinks of files that it makes.
+    umask(Mode::from_bits_truncate(0o022));
     etc::write(plan, &dir.data, &dir.runtime)?;
     let (diff, work) = (dir.data.join("diff"), dir.data.join("work"));
     for (directory, mode) in [(&diff, 0o755), (&work, 0o700)] {
@@ -88,7 +114,11 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
         orphaned: None,
         cgroup: None,
         driver: Box::new(Hybrid),
-        foreground: Some(Foreground { parent: process::pidfd(Pid::this()).context(|| "cannot open this process")?, terminal }),
+        foreground: Some(Foreground {
+            parent: process::pidfd(Pid::this()).context(|| "cannot open this process")?,
+            terminal,
+            mount_points: mount_points(paths)?,
+        }),
     };
     let attendant = Attendant::new()?;
     // A reaper's questions go unanswered: then the end of its child is the end.

@@ -21,6 +21,7 @@ pub(super) struct Places {
     /// Where the root file system is mounted.
     pub(super) target: PathBuf,
     volatile: bool,
+    mount_points: Option<PathBuf>,
     _held: Vec<OwnedFd>,
 }
 
@@ -34,6 +35,7 @@ impl Places {
             work: work.clone(),
             target: target.clone(),
             volatile: setup.foreground.is_some(),
+            mount_points: setup.foreground.as_ref().map(|foreground| foreground.mount_points.clone()),
             _held: Vec::new(),
         }
     }
@@ -58,13 +60,21 @@ impl Places {
             work: below(&setup.work)?,
             target: below(&setup.target)?,
             volatile: setup.foreground.is_some(),
+            mount_points: None,
             _held: vec![image, base],
         })
     }
 
     /// For the driver.
     pub(super) fn layers(&self) -> Layers<'_> {
-        Layers { image: &self.image, upper: &self.upper, work: &self.work, target: &self.target, volatile: self.volatile }
+        Layers {
+            image: &self.image,
+            mount_points: self.mount_points.as_deref(),
+            upper: &self.upper,
+            work: &self.work,
+            target: &self.target,
+            volatile: self.volatile,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::image::Digest;
 use crate::resolve::ServiceName;
 use crate::runtime;
-use crate::state::{Services, SharedLock, remove_dir_if_empty, remove_tree};
+use crate::state::{RunDir, Services, SharedLock, remove_dir_if_empty, remove_tree};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -132,6 +132,7 @@ pub(super) fn tidy(context: &Context) -> Result<()> {
         return Ok(());
     }
     SharedLock::sweep(&context.paths)?;
+    RunDir::tidy(&context.paths)?;
     let downloads = context.paths.downloads();
     let cache = downloads.parent().map(Path::to_owned);
     for directory in

@@ -83,9 +83,16 @@ impl RunDir {
     /// The first file that could not be removed.
     pub fn remove(self) -> Result<()> {
         remove_tree(&self.runtime)?;
-        remove_data(&self.data)?;
-        self.data.parent().map_or(Ok(()), remove_dir_if_empty)?;
-        self.runtime.parent().map_or(Ok(()), remove_dir_if_empty)
+        // The directories of all runs stay for the next one; they go with the last service, or with the login.
+        remove_data(&self.data)
+    }
+
+    /// Removes the directory of all runs, if none is left.
+    ///
+    /// # Errors
+    /// Those of rmdir, with the path.
+    pub fn tidy(paths: &Paths) -> Result<()> {
+        remove_dir_if_empty(&data_of(paths))
     }
 }
 
@@ -241,7 +248,9 @@ mod tests {
         assert!(!left.exists() && first.data.exists());
         first.remove().unwrap();
         third.remove().unwrap();
-        assert!(!data_of(&paths).exists() && !runtime_of(&paths).exists());
+        assert_eq!(fs::read_dir(runtime_of(&paths)).unwrap().count(), 0);
+        RunDir::tidy(&paths).unwrap();
+        assert!(!data_of(&paths).exists());
     }
 
     #[test]

@@ -69,8 +69,7 @@ mod tests {
 
     #[test]
     fn what_is_typed_comes_out_and_sizes_are_passed_on() {
-        // A build machine may have no devpts of its own.
-        let Ok((terminal, program)) = open_pair() else { return println!("skipped: no pseudoterminals here") };
+        let (terminal, program) = open_pair().unwrap();
         nix::unistd::write(&terminal, b"x\n").unwrap();
         let mut buffer = [0; 8];
         assert_eq!(nix::unistd::read(&program, &mut buffer).unwrap(), 2);

@@ -396,7 +396,7 @@ fn links_that_come_and_go_in_a_shared_volume_lead_no_start_out() {
         if started.code == 0 { starts += 1 } else { refused += 1 }
     }
     let report = racing.wait_with_output().expect("the swapper ends");
-    contained(&String::from_utf8_lossy(&report.stdout).trim_end(), 1);
+    contained(String::from_utf8_lossy(&report.stdout).trim_end(), 1);
     println!("{starts} starts, {refused} refused");
     assert!(starts + refused > 5);
     assert_eq!(user.sh("find ~/trap -mindepth 1").ok(), "", "a link led out of the volume");
