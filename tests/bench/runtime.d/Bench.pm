@@ -10,15 +10,16 @@ our @EXPORT = qw($HOME $UID now user user_out quietly timed median note notes ro
 
 our ($UID, $HOME) = (1000, '/home/alice');
 my $GROUP = '/sys/fs/cgroup/user.slice/user-1000.slice/testbed.scope';
+# Where a login would put the user's commands; once, since a move takes milliseconds.
 mkdir $GROUP;
+open(my $procs, '>', "$GROUP/cgroup.procs") or die "cgroup: $!";
+print $procs $$;
+close $procs or die "cgroup: $!";
 
 sub now { return clock_gettime(CLOCK_MONOTONIC) }
 
-# Becomes the user, where a login would put it.
+# Becomes the user.
 sub become {
-    open(my $procs, '>', "$GROUP/cgroup.procs") or die "cgroup: $!";
-    print $procs $$;
-    close $procs or die "cgroup: $!";
     $) = "$UID $UID";
     POSIX::setgid($UID);
     POSIX::setuid($UID) or die "setuid: $!";
