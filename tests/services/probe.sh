@@ -1,4 +1,6 @@
 #!/bin/sh
+# Names here are the kernel's own, which ls shows as they are.
+# shellcheck disable=SC2012
 # What a process of a container sees and may do, one fact a line: `KIND WORDS`. Runs in the service of steading and, from the same
 # config.json, under another OCI runtime (crosscheck.rs compares the two). Needs a POSIX shell and busybox's or GNU's tools.
 # With an argument it writes its report there once, as a whole, and waits until a file `stop` stands beside it.
