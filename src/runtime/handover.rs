@@ -34,6 +34,12 @@ pub(super) struct Handover {
     /// Which process got each socket last, and at which descriptor.
     holders: Vec<Option<(Pid, RawFd)>>,
     others: Vec<u16>,
+    /// Who got a socket by the call in hand, and at which descriptor.
+    replaced: Option<(Pid, RawFd)>,
+    /// Who got one and did not hear of it: a signal came between, so the same call may come again.
+    unheard: Option<(Pid, RawFd)>,
+    /// Children that connect in our place, and the call that each answers.
+    helpers: Vec<(Pid, u64)>,
     /// Whether the service itself can neither bind nor connect TCP sockets ([`wall`]).
     walled: bool,
 }
@@ -50,7 +56,16 @@ impl Handover {
     /// In the service's kernel, before the supervisor confines itself.
     pub(super) fn new(published: Vec<Published>) -> Self {
         let (listening, holders) = (vec![false; published.len()], vec![None; published.len()]);
-        Handover { published, listening, holders, others: Vec::new(), walled: landlock::has_network() }
+        Handover {
+            published,
+            listening,
+            holders,
+            others: Vec::new(),
+            replaced: None,
+            unheard: None,
+            helpers: Vec::new(),
+            walled: landlock::has_network(),
+        }
     }
 
     /// The published sockets.
@@ -96,7 +111,22 @@ impl Handover {
             number if number == libc::SYS_connect => self.on_connect(listener, &call),
             _ => Answer::Continue,
         };
-        seccomp::answer(listener, call.id, answer)
+        let heard = seccomp::answer(listener, call.id, answer)?;
+        if let Some(replaced) = self.replaced.take().filter(|_| !heard) {
+            self.unheard = Some(replaced);
+        }
+        Ok(())
+    }
+
+    /// A child ended: one that connected in our place. If it was killed before it answered, nobody else would; one that has answered
+    /// is not contradicted, since its call waits no more.
+    pub(super) fn on_helper(&mut self, listener: Option<BorrowedFd<'_>>, pid: Pid) -> bool {
+        let Some(at) = self.helpers.iter().position(|(helper, _)| *helper == pid) else { return false };
+        let (_, id) = self.helpers.swap_remove(at);
+        if let Some(listener) = listener {
+            let _ = seccomp::answer(listener, id, Answer::Errno(libc::EINTR));
+        }
+        true
     }
 
     /// A bind that is not of our concern, made here where the service itself may make none; see `on_connect`.
@@ -118,9 +148,11 @@ impl Handover {
         let Ok(fd) = RawFd::try_from(call.args[0]) else { return Answer::Continue };
         let Some(caller) = leader(call.pid) else { return Answer::Continue };
         let Some(theirs) = process_fd(caller, fd) else { return Answer::Continue };
-        // As the kernel answers for one that is bound.
         if self.is_of_host(&theirs) {
-            return Answer::Errno(libc::EINVAL);
+            // The kernel makes a call that a signal interrupted again (SA_RESTART of sigaction(2)): this one has succeeded already.
+            self.replaced = self.unheard.take_if(|unheard| *unheard == (caller, fd));
+            // Else as the kernel answers for one that is bound.
+            return if self.replaced.is_some() { Answer::Value(0) } else { Answer::Errno(libc::EINVAL) };
         }
         // What cannot be read or is no IP address is the kernel's to judge.
         let Some(address) = read_address(call.pid, call.args[1], call.args[2]) else { return Answer::Continue };
@@ -155,6 +187,7 @@ impl Handover {
         match seccomp::replace_fd(listener, call.id, socket.as_fd(), fd, is_close_on_exec(call.pid, fd)) {
             Ok(()) => {
                 self.holders[index] = Some((caller, fd));
+                self.replaced = Some((caller, fd));
                 if protocol == Protocol::Udp {
                     self.listening[index] = true;
                 }
@@ -169,7 +202,7 @@ impl Handover {
     ///
     /// Another thread could swap descriptors after our look at them, so a call that continues proves nothing. Where Landlock keeps
     /// the service from TCP, none of its own calls gets anywhere; the honest ones are made here, on the very socket that was looked at.
-    fn on_connect(&self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
+    fn on_connect(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
         let Some(theirs) = socket_of(call) else { return Answer::Continue };
         if self.is_of_host(&theirs) {
             return Answer::Errno(libc::EACCES);
@@ -194,7 +227,9 @@ impl Handover {
             let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
             i32::from(seccomp::answer(listener, call.id, connect()).is_err())
         });
-        if waiting.is_ok() { Answer::Given } else { Answer::Errno(libc::EAGAIN) }
+        let Ok(helper) = waiting else { return Answer::Errno(libc::EAGAIN) };
+        self.helpers.push((helper, call.id));
+        Answer::Given
     }
 
     fn on_listen(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {

@@ -307,7 +307,10 @@ impl<'a> Supervisor<'a> {
                     let _ = self.on_reaper();
                 }
                 self.ending = Some(ending);
-            } else if !self.on_probe_child(now, pid, ending) && !self.on_command_child(now, pid, ending) {
+            } else if !self.handover.on_helper(self.listener.as_ref().map(AsFd::as_fd), pid)
+                && !self.on_probe_child(now, pid, ending)
+                && !self.on_command_child(now, pid, ending)
+            {
                 self.on_lines_child(now, pid, ending);
             }
         }
