@@ -9,7 +9,7 @@ use crate::resolve::Protocol;
 use crate::sys::landlock;
 use crate::sys::process::{copy_fd, fork, pidfd};
 use crate::sys::seccomp::{self, Answer, Call};
-use crate::sys::socket::{bind_raw, connect_raw, is_tcp, network};
+use crate::sys::socket::{bind_raw, connect_raw, is_ip_stream, network};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::fstat;
@@ -131,7 +131,7 @@ impl Handover {
 
     /// A bind that is not of our concern, made here where the service itself may make none; see `on_connect`.
     fn bind_for(&self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
-        let Some(theirs) = socket_of(call).filter(|theirs| self.walled && is_tcp(theirs.as_fd())) else {
+        let Some(theirs) = socket_of(call).filter(|theirs| self.walled && is_ip_stream(theirs.as_fd())) else {
             return Answer::Continue;
         };
         let Some(address) = read_bytes(call) else { return Answer::Errno(libc::EFAULT) };
@@ -207,7 +207,7 @@ impl Handover {
         if self.is_of_host(&theirs) {
             return Answer::Errno(libc::EACCES);
         }
-        if !self.walled || !is_tcp(theirs.as_fd()) {
+        if !self.walled || !is_ip_stream(theirs.as_fd()) {
             return Answer::Continue;
         }
         let Some(address) = read_bytes(call) else { return Answer::Errno(libc::EFAULT) };
