@@ -1,8 +1,9 @@
 //! Handover: when the service binds a published container port, the kept host socket takes the place of its own.
 //!
 //! The service's `bind`, `listen` and `connect` are notified (seccomp_unotify(2)). A bind to a published port of the right transport
-//! puts a copy of the host socket at the caller's descriptor number and returns 0; everything else continues untouched in
-//! the private network namespace. Arguments are read once, and a call that no longer waits afterwards is dropped.
+//! puts a copy of the host socket at the caller's descriptor number and returns 0. All else happens in the private network namespace:
+//! stream sockets of IP are bound and connected here, on a copy of the caller's descriptor, where Landlock keeps the service from doing
+//! so itself (Linux 6.7); other calls continue untouched. Arguments are read once, and a call that no longer waits afterwards is dropped.
 
 use super::sockets::Published;
 use crate::resolve::Protocol;
@@ -23,8 +24,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 /// System calls that are notified.
 pub(super) const NOTIFIED: [libc::c_long; 3] = [libc::SYS_bind, libc::SYS_listen, libc::SYS_connect];
 
-/// A port the service bound that nobody published; remembered for the error of a start that times out.
+/// Most ports that the service bound and nobody published which are remembered, for the error of a start that times out.
 const MOST_OTHERS: usize = 16;
+
+/// Most children that connect at the same time. A caller that is killed leaves its child behind until the connection is given up.
+const MOST_HELPERS: usize = 256;
 
 /// The published sockets of a running service and what it did with them.
 #[derive(Debug)]
@@ -223,6 +227,9 @@ impl Handover {
             return connect();
         }
         // One that may block is waited for by a child, which answers in our place.
+        if self.helpers.len() >= MOST_HELPERS {
+            return Answer::Errno(libc::EAGAIN);
+        }
         let waiting = fork(|| {
             let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
             i32::from(seccomp::answer(listener, call.id, connect()).is_err())
