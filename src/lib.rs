@@ -13,8 +13,8 @@
 //! ```
 //!
 //! **Two lanes.** The *install lane* (verbs of the command line) is async and may use network and D-Bus; it never enters a
-//! namespace. The *run lane* (`steading supervise`, `steading yard`) has one thread until the container exists, no tokio, no HTTP,
-//! no D-Bus, and reads only what the install lane wrote.
+//! namespace. The *run lane* (`steading supervise`, `yard`, `exec`, `run`) has one thread until the container exists, no tokio, no HTTP,
+//! no D-Bus, and reads only what the install lane wrote; what a `run` lacks is brought by another process, of the install lane.
 //!
 //! | module | owns |
 //! |---|---|
@@ -26,12 +26,12 @@
 //! | [`registry`] | OCI distribution client; the only `reqwest` |
 //! | [`layer`] | decompress, tar -> store objects and index entries |
 //! | [`store`] | on-disk format, references, locks, gc, fsck |
-//! | [`idmap`] | id maps |
+//! | [`idmap`] | id maps, subordinate ids |
 //! | [`yard`] | U0, image file server, descriptor store, socket for supervisors |
 //! | [`rootfs`] | root file system drivers |
 //! | [`spec`] | plan -> OCI runtime spec; pure |
 //! | [`runtime`] | namespaces, mounts, pivot, capabilities, seccomp, exec, reaping, handover |
-//! | [`ready`] | readiness probes |
+//! | [`ready`] | readiness and watchdog probes |
 //! | [`unit`] | plan -> unit text |
 //! | [`systemd`] | user manager over D-Bus; the only `zbus` |
 //! | [`service`] | use cases and their transactions |
@@ -46,6 +46,8 @@
 //!   ([`state::Paths::units`]).
 //! - A published socket is handed to a process once, though it binds 0.0.0.0 and `::`; what binds loopback stays private
 //!   (`runtime/handover.rs`).
+//! - Where Landlock can forbid a service all TCP, its supervisor binds and connects for it: nothing else is safe from a thread that swaps
+//!   descriptors under a call that was looked at (`runtime/handover.rs`).
 //! - The system call policy is compiled when a generation is written, to one filter that searches instead of two that walk: 0.1 ms to
 //!   install instead of 0.8 (`runtime/condense.rs`); which calls and why is told in [`spec::seccomp`].
 //! - The supervisor confines itself by namespaces, since Landlock would forbid it to look at its service (`runtime/harden.rs`).

@@ -85,7 +85,7 @@ impl App {
     }
 }
 
-/// Carries out `exec`, `shell`, `run` and probes, which enter namespaces and so need a process with one thread.
+/// Carries out `exec`, `shell`, `run`, removals and probes, which enter namespaces and so need a process with one thread.
 ///
 /// # Errors
 /// Those of the verb.

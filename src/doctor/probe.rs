@@ -297,5 +297,5 @@ fn swap(socket_here: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Step<()> {
     };
     let number = i32::try_from(call.args[0]).unwrap_or(-1);
     seccomp::replace_fd(listener, call.id, fd, number, true).map_err(at("replace a descriptor"))?;
-    seccomp::answer(listener, call.id, seccomp::Answer::Value(0)).map_err(at("answer a system call"))
+    seccomp::answer(listener, call.id, seccomp::Answer::Value(0)).map(drop).map_err(at("answer a system call"))
 }

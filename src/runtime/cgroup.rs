@@ -25,7 +25,7 @@ impl Group {
 }
 
 /// The cgroup v2 path in the text of /proc/PID/cgroup.
-fn own(text: &str) -> Option<&str> {
+pub(super) fn own(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.strip_prefix("0::/"))
 }
 

@@ -168,6 +168,7 @@ mod tests {
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
     const EPERM: u32 = libc::SECCOMP_RET_ERRNO | 1;
     const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | 38;
+    const EOPNOTSUPP: u32 = libc::SECCOMP_RET_ERRNO | 95;
 
     /// The stack and the one filter made of it, which must agree.
     struct Judge {
@@ -259,6 +260,17 @@ mod tests {
             }
             for request in [0x5412, 0x541C, high | 0x5412, u64::MAX << 32 | 0x541C] {
                 assert_eq!(judge.call("ioctl", [0, request]), EPERM, "{request:#x}");
+            }
+            for (name, flags) in [("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)] {
+                let number = u32::try_from(arch.number(name).unwrap()).unwrap();
+                // MSG_NOSIGNAL alone; with MSG_FASTOPEN; with a high bit as well.
+                for (value, wanted) in [(0x4000, ALLOW), (0x2000_4000, EOPNOTSUPP), (high | 0x2000_0000, EOPNOTSUPP)] {
+                    let mut args = [0; 6];
+                    args[flags] = value;
+                    for programs in [std::slice::from_ref(&judge.filter), &judge.stack] {
+                        assert_eq!(decide(programs, arch.audit(), number, args), wanted, "{name} {value:#x}");
+                    }
+                }
             }
             for request in [0x5401, 0x5413, 0x8004_5430, 0xFFFF_FFFF_8004_5430] {
                 assert_eq!(judge.call("ioctl", [0, request]), ALLOW, "{request:#x}");

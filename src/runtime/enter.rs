@@ -18,7 +18,6 @@ use crate::state::{Paths, Services};
 use crate::sys::process::{self, OneThread};
 use crate::sys::terminal::open_pair;
 use crate::sys::{caps, identity};
-use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -28,9 +27,7 @@ use nix::unistd::{Pid, getppid};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// What to run in a container.
@@ -141,20 +138,6 @@ fn wait(pid: Pid) -> Result<i32> {
     }
 }
 
-/// A file of the container, which this process has joined. It may be anything: it is not waited for, and not read without end.
-fn read_file(path: &str) -> Vec<u8> {
-    const MOST: u64 = 4 << 20;
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let mut text = Vec::new();
-    if let Ok(file) = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
-        && file.metadata().is_ok_and(|metadata| metadata.is_file())
-    {
-        // What cannot be read names nobody.
-        let _ = file.take(MOST).read_to_end(&mut text);
-    }
-    text
-}
-
 /// The ids that a container has.
 #[derive(Debug)]
 struct Maps {
@@ -204,7 +187,9 @@ fn require(kind: &str, id: u32, map: &str) -> Result<()> {
 
 /// Who `user` is in the container that this process has joined.
 fn look_up(plan: &Plan, user: &UserText, maps: &Maps) -> Result<Identity> {
-    let found = user.look_up(&read_file("/etc/passwd"), &read_file("/etc/group"))?;
+    // What cannot be read names nobody.
+    let read = |path: &str| super::identity::read(Path::new(path)).unwrap_or_default();
+    let found = user.look_up(&read("/etc/passwd"), &read("/etc/group"))?;
     let gid = found.gid.unwrap_or(plan.process.gid);
     maps.require(found.uid, gid)?;
     Ok(Identity { gid: Some(gid), ..found })

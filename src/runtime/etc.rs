@@ -1,5 +1,5 @@
 //! Files of a container that are made on the host for each start, in `$XDG_RUNTIME_DIR/steading/services/NAME`:
-//! `hosts`, `hostname`, `resolv.conf`, `secrets/`. The directory is a tmpfs on every systemd machine.
+//! `hosts`, `hostname`, `resolv.conf`, `secrets/`; others add `passwd`, `group`, `notify` and `pid`. The directory is a tmpfs on every systemd machine.
 
 use crate::error::{Context, Result};
 use crate::resolve::{Plan, ServiceName};

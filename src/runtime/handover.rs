@@ -1,15 +1,16 @@
 //! Handover: when the service binds a published container port, the kept host socket takes the place of its own.
 //!
 //! The service's `bind`, `listen` and `connect` are notified (seccomp_unotify(2)). A bind to a published port of the right transport
-//! puts a copy of the host socket at the caller's descriptor number and returns 0; everything else continues untouched in
-//! the private network namespace. Arguments are read once, and a call that no longer waits afterwards is dropped.
+//! puts a copy of the host socket at the caller's descriptor number and returns 0. All else happens in the private network namespace:
+//! stream sockets of IP are bound and connected here, on a copy of the caller's descriptor, where Landlock keeps the service from doing
+//! so itself (Linux 6.7); other calls continue untouched. Arguments are read once, and a call that no longer waits afterwards is dropped.
 
 use super::sockets::Published;
 use crate::resolve::Protocol;
 use crate::sys::landlock;
 use crate::sys::process::{copy_fd, fork, pidfd};
 use crate::sys::seccomp::{self, Answer, Call};
-use crate::sys::socket::{bind_raw, connect_raw, is_tcp, network};
+use crate::sys::socket::{bind_raw, connect_raw, is_ip_stream, network};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use nix::sys::stat::fstat;
@@ -23,8 +24,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 /// System calls that are notified.
 pub(super) const NOTIFIED: [libc::c_long; 3] = [libc::SYS_bind, libc::SYS_listen, libc::SYS_connect];
 
-/// A port the service bound that nobody published; remembered for the error of a start that times out.
+/// Most ports that the service bound and nobody published which are remembered, for the error of a start that times out.
 const MOST_OTHERS: usize = 16;
+
+/// Most children that connect at the same time. A caller that is killed leaves its child behind until the connection is given up.
+const MOST_HELPERS: usize = 256;
 
 /// The published sockets of a running service and what it did with them.
 #[derive(Debug)]
@@ -34,6 +38,12 @@ pub(super) struct Handover {
     /// Which process got each socket last, and at which descriptor.
     holders: Vec<Option<(Pid, RawFd)>>,
     others: Vec<u16>,
+    /// Who got a socket by the call in hand, and at which descriptor.
+    replaced: Option<(Pid, RawFd)>,
+    /// Who got one and did not hear of it: a signal came between, so the same call may come again.
+    unheard: Option<(Pid, RawFd)>,
+    /// Children that connect in our place, and the call that each answers.
+    helpers: Vec<(Pid, u64)>,
     /// Whether the service itself can neither bind nor connect TCP sockets ([`wall`]).
     walled: bool,
 }
@@ -50,7 +60,16 @@ impl Handover {
     /// In the service's kernel, before the supervisor confines itself.
     pub(super) fn new(published: Vec<Published>) -> Self {
         let (listening, holders) = (vec![false; published.len()], vec![None; published.len()]);
-        Handover { published, listening, holders, others: Vec::new(), walled: landlock::has_network() }
+        Handover {
+            published,
+            listening,
+            holders,
+            others: Vec::new(),
+            replaced: None,
+            unheard: None,
+            helpers: Vec::new(),
+            walled: landlock::has_network(),
+        }
     }
 
     /// The published sockets.
@@ -96,12 +115,27 @@ impl Handover {
             number if number == libc::SYS_connect => self.on_connect(listener, &call),
             _ => Answer::Continue,
         };
-        seccomp::answer(listener, call.id, answer)
+        let heard = seccomp::answer(listener, call.id, answer)?;
+        if let Some(replaced) = self.replaced.take().filter(|_| !heard) {
+            self.unheard = Some(replaced);
+        }
+        Ok(())
+    }
+
+    /// A child ended: one that connected in our place. If it was killed before it answered, nobody else would; one that has answered
+    /// is not contradicted, since its call waits no more.
+    pub(super) fn on_helper(&mut self, listener: Option<BorrowedFd<'_>>, pid: Pid) -> bool {
+        let Some(at) = self.helpers.iter().position(|(helper, _)| *helper == pid) else { return false };
+        let (_, id) = self.helpers.swap_remove(at);
+        if let Some(listener) = listener {
+            let _ = seccomp::answer(listener, id, Answer::Errno(libc::EINTR));
+        }
+        true
     }
 
     /// A bind that is not of our concern, made here where the service itself may make none; see `on_connect`.
     fn bind_for(&self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
-        let Some(theirs) = socket_of(call).filter(|theirs| self.walled && is_tcp(theirs.as_fd())) else {
+        let Some(theirs) = socket_of(call).filter(|theirs| self.walled && is_ip_stream(theirs.as_fd())) else {
             return Answer::Continue;
         };
         let Some(address) = read_bytes(call) else { return Answer::Errno(libc::EFAULT) };
@@ -118,9 +152,11 @@ impl Handover {
         let Ok(fd) = RawFd::try_from(call.args[0]) else { return Answer::Continue };
         let Some(caller) = leader(call.pid) else { return Answer::Continue };
         let Some(theirs) = process_fd(caller, fd) else { return Answer::Continue };
-        // As the kernel answers for one that is bound.
         if self.is_of_host(&theirs) {
-            return Answer::Errno(libc::EINVAL);
+            // The kernel makes a call that a signal interrupted again (SA_RESTART of sigaction(2)): this one has succeeded already.
+            self.replaced = self.unheard.take_if(|unheard| *unheard == (caller, fd));
+            // Else as the kernel answers for one that is bound.
+            return if self.replaced.is_some() { Answer::Value(0) } else { Answer::Errno(libc::EINVAL) };
         }
         // What cannot be read or is no IP address is the kernel's to judge.
         let Some(address) = read_address(call.pid, call.args[1], call.args[2]) else { return Answer::Continue };
@@ -155,6 +191,7 @@ impl Handover {
         match seccomp::replace_fd(listener, call.id, socket.as_fd(), fd, is_close_on_exec(call.pid, fd)) {
             Ok(()) => {
                 self.holders[index] = Some((caller, fd));
+                self.replaced = Some((caller, fd));
                 if protocol == Protocol::Udp {
                     self.listening[index] = true;
                 }
@@ -169,12 +206,12 @@ impl Handover {
     ///
     /// Another thread could swap descriptors after our look at them, so a call that continues proves nothing. Where Landlock keeps
     /// the service from TCP, none of its own calls gets anywhere; the honest ones are made here, on the very socket that was looked at.
-    fn on_connect(&self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
+    fn on_connect(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
         let Some(theirs) = socket_of(call) else { return Answer::Continue };
         if self.is_of_host(&theirs) {
             return Answer::Errno(libc::EACCES);
         }
-        if !self.walled || !is_tcp(theirs.as_fd()) {
+        if !self.walled || !is_ip_stream(theirs.as_fd()) {
             return Answer::Continue;
         }
         let Some(address) = read_bytes(call) else { return Answer::Errno(libc::EFAULT) };
@@ -190,11 +227,16 @@ impl Handover {
             return connect();
         }
         // One that may block is waited for by a child, which answers in our place.
+        if self.helpers.len() >= MOST_HELPERS {
+            return Answer::Errno(libc::EAGAIN);
+        }
         let waiting = fork(|| {
             let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
             i32::from(seccomp::answer(listener, call.id, connect()).is_err())
         });
-        if waiting.is_ok() { Answer::Given } else { Answer::Errno(libc::EAGAIN) }
+        let Ok(helper) = waiting else { return Answer::Errno(libc::EAGAIN) };
+        self.helpers.push((helper, call.id));
+        Answer::Given
     }
 
     fn on_listen(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {

@@ -3,11 +3,14 @@
 use super::mounts::make_target;
 use crate::error::{Context, Result};
 use crate::sys::mount::{Attr, attach, clone_tree, set_attr};
+use nix::fcntl::OFlag;
 use oci_spec::runtime::Spec;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// A file of the run-time directory, empty so far, and a detached mount of it.
@@ -40,7 +43,7 @@ pub(super) fn add(spec: &Spec, names: [Identity; 2]) -> Result<()> {
     let user = format!("steading:x:{uid}:{gid}::{}:/bin/sh\n", home.replace([':', '\n'], "_"));
     for (mut identity, (id, line)) in names.into_iter().zip([(uid, user), (gid, format!("steading:x:{gid}:\n"))]) {
         let path = Path::new("/etc").join(identity.name);
-        let mut text = match fs::read(&path) {
+        let mut text = match read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error).context(|| format!("cannot read `{}` of the image", path.display())),
@@ -60,6 +63,22 @@ pub(super) fn add(spec: &Spec, names: [Identity; 2]) -> Result<()> {
     Ok(())
 }
 
+/// A passwd(5) or group(5) file of the container, which may have put anything in its place: what is no file is not waited for (a FIFO
+/// would be for ever), and none is read without end.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    const MOST: u64 = 4 << 20;
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    let mut text = Vec::new();
+    match file.take(MOST + 1).read_to_end(&mut text)? as u64 {
+        0..=MOST => Ok(text),
+        _ => Err(io::Error::from(io::ErrorKind::FileTooLarge)),
+    }
+}
+
 /// Whether a passwd(5) or group(5) file names `id` (third field in both).
 fn has_id(text: &[u8], id: u32) -> bool {
     let wanted = id.to_string();
@@ -69,7 +88,7 @@ fn has_id(text: &[u8], id: u32) -> bool {
 /// The home directory of `uid` by the container's passwd(5), `/` where that tells none. The container's root must be `/`.
 pub(super) fn home(uid: u32) -> OsString {
     // A passwd that cannot be read tells nothing; the program will see so itself if it cares.
-    home_in(&fs::read("/etc/passwd").unwrap_or_default(), uid)
+    home_in(&read(Path::new("/etc/passwd")).unwrap_or_default(), uid)
 }
 
 fn home_in(text: &[u8], uid: u32) -> OsString {
@@ -91,6 +110,19 @@ mod tests {
         let text = b"root:x:0:0:root:/root:/bin/sh\npostgres:x:999:998::/:/bin/sh\nbroken\n";
         assert!(has_id(text, 999) && has_id(text, 0));
         assert!(!has_id(text, 998) && !has_id(text, 99));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("passwd");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(read(&path).is_err() && read(dir.path()).is_err());
+        let path = dir.path().join("large");
+        fs::File::create(&path).unwrap().set_len(5 << 20).unwrap();
+        assert!(read(&path).is_err());
+        fs::write(&path, "x").unwrap();
+        assert_eq!(read(&path).unwrap(), b"x");
     }
 
     #[test]

@@ -7,11 +7,12 @@
 //!   open or take back the sockets
 //!   join the yard: U0's descriptors
 //!   fork ------------------------------> setns U0 (user, mount)
+//!                                        gives files to the service's ids (`ids.rs`)
 //!                                        clone3 of seven namespaces ---> waits
-//!                                        gives files to the service's ids (`ids.rs`), writes uid_map, gid_map
+//!                                        writes uid_map, gid_map
 //!                                        "go" -------------------------> overlay, mounts, pivot, /etc, loopback
 //!   confines itself (harden.rs)
-//!   <-- pid                              exits                           limits, no_new_privs, policy, capabilities, notify filter
+//!   <-- pid                              exits                           limits, no_new_privs, policy, capabilities, Landlock, notify filter
 //!   <---------------------------------------- listener (SCM_RIGHTS) ---  exec of the image's entrypoint
 //!   poll: signals, notifications, probes, the service's own sd_notify
 //! ```

@@ -66,7 +66,7 @@ fn policy(paths: &Paths, plan: &Plan) -> Result<Policy> {
     let capabilities = plan.isolation.capabilities.join(" ");
     let name = if capabilities.is_empty() { "run.bpf" } else { "run-root.bpf" };
     let own = fs::metadata("/proc/self/exe").context(|| "cannot look at this program")?;
-    let key = format!("{}:{} {} {} {capabilities}", own.dev(), own.ino(), own.size(), own.mtime_nsec());
+    let key = format!("{}:{} {} {}.{} {capabilities}", own.dev(), own.ino(), own.size(), own.mtime(), own.mtime_nsec());
     Policy::kept(&paths.runtime().join(name), key.as_bytes(), || Policy::of(&crate::spec::policy(plan)?))
 }
 

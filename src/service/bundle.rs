@@ -84,8 +84,6 @@ fn write(image: &Image, request: &RunRequest, name: crate::resolve::ServiceName,
     if let Some(linux) = spec.linux_mut() {
         linux.set_seccomp(Some(spec::policy(&plan)?));
     }
-    // Nothing in it is newer, and the runtimes of Debian 12 refuse newer numbers.
-    spec.set_version("1.0.2".into());
     image.store.export(&image.index()?, NodeId::ROOT, &to.join("rootfs"))?;
     let text = serde_json::to_vec_pretty(&spec).context(|| "cannot write the runtime spec")?;
     write_atomic(&to.join("config.json"), &text, 0o600)

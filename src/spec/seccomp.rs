@@ -9,13 +9,13 @@
 //! - a call of another architecture (i386 and x32 on x86_64, arm on aarch64) fails with ENOSYS. Docker allows those; no service
 //!   of ours needs them, and they double what a kernel bug can be reached by;
 //! - arguments: no new namespace by `clone`, no `AF_ALG` and `AF_VSOCK` sockets, only harmless personalities, nothing typed into a
-//!   terminal (`TIOCSTI`, `TIOCLINUX`).
+//!   terminal (`TIOCSTI`, `TIOCLINUX`), no connection by sending (`MSG_FASTOPEN`: EOPNOTSUPP).
 //!
-//! Where Docker is stricter or laxer, on purpose: it does not refuse the two ioctls, and it compares a socket's family as 64
+//! Where Docker is stricter or laxer, on purpose: it does not refuse the two ioctls nor `MSG_FASTOPEN`, and it compares a socket's family as 64
 //! bits though the kernel takes 32, so that `AF_ALG` can be had by a family with a high bit set.
 //!
 //! The steading runtime lets a refusal win over an allowance of the same call. libseccomp, which other runtimes use, forgets a
-//! refusal beside an allowance without conditions (`ioctl`), and agrees on all else.
+//! refusal beside an allowance without conditions (`ioctl`, `send*`), and agrees on all else.
 
 use crate::error::{Context, Error, Result};
 use crate::sys::syscalls::Arch;
@@ -130,6 +130,9 @@ const FAMILIES: (u64, [u64; 6], u64) = (38, [39, 41, 42, 43, 44, 45], 46);
 const TERMINAL_INJECTION: [u64; 2] = [0x5412, 0x541C];
 const LOW_HALF: u64 = 0xFFFF_FFFF;
 
+/// Calls that everybody may make, but for some arguments.
+const GUARDED: [&str; 4] = ["ioctl", "sendmmsg", "sendmsg", "sendto"];
+
 /// What the supervisor does beside a service that others may not: it enters the container, reads a caller's memory and
 /// descriptors, and leaves its session keyring.
 const SUPERVISOR: &str = "keyctl pidfd_getfd setns";
@@ -189,8 +192,8 @@ fn build(arch: Arch, allowed: &BTreeSet<&str>) -> Result<LinuxSeccomp> {
         )?,
     ];
     for (name, errno, condition) in conditions() {
-        // A refusal of arguments beside an allowance is for `ioctl` alone; else the call is free, or only its conditions count.
-        if name == "ioctl" || !allowed.contains(name) {
+        // A refusal of arguments beside an allowance is for these alone; else the call is free, or only its conditions count.
+        if GUARDED.contains(&name) || !allowed.contains(name) {
             entries.push(entry(vec![name.to_owned()], errno, Some(condition?))?);
         }
     }
@@ -266,6 +269,18 @@ mod tests {
         let listed: BTreeSet<&str> = listed.into_iter().collect();
         assert_eq!(listed.difference(&known).collect::<Vec<_>>(), Vec::<&&str>::new(), "listed, but no system call");
         assert_eq!(known.difference(&listed).collect::<Vec<_>>(), Vec::<&&str>::new(), "in no list");
+    }
+
+    #[test]
+    fn arguments_of_calls_that_everybody_may_make_are_refused_too() {
+        let policy = policy(Arch::X86_64, &[], &[]).unwrap();
+        for name in GUARDED {
+            assert!(words(ALLOWED).contains(&name), "{name}");
+            let refused = policy.syscalls().iter().flatten().any(|entry| {
+                entry.action() == Action::ScmpActErrno && entry.names().iter().any(|it| it == name) && entry.args().is_some()
+            });
+            assert!(refused, "{name}");
+        }
     }
 
     #[test]

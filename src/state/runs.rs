@@ -121,8 +121,9 @@ fn sweep(paths: &Paths) -> Result<()> {
     for entry in entries.flatten() {
         let path = entry.path();
         if let Some(_lock) = lock(&path)? {
-            remove_tree(&runtime_of(paths).join(entry.file_name()))?;
-            remove_data(&path)?;
+            // What cannot be removed, since it belongs to an id that the user has lost, keeps nobody else from running.
+            let _ = remove_tree(&runtime_of(paths).join(entry.file_name()));
+            let _ = remove_data(&path);
         }
     }
     Ok(())

@@ -137,21 +137,21 @@ pub enum Answer {
     Given,
 }
 
-/// Answers a call. A caller that died meanwhile is no error.
+/// Answers a call. Returns whether it was still waited for: a caller may have died, or have been interrupted by a signal.
 ///
 /// # Errors
 /// Those of ioctl(2) but ENOENT.
-pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<()> {
+pub fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) -> io::Result<bool> {
     let (val, error, flags) = match answer {
         Answer::Continue => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
         Answer::Value(value) => (value, 0, 0),
         Answer::Errno(errno) => (0, -errno, 0),
-        Answer::Given => return Ok(()),
+        Answer::Given => return Ok(true),
     };
     let mut response = libc::seccomp_notif_resp { id, val, error, flags };
     match ioctl(listener, NOTIF_SEND, &raw mut response) {
-        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
-        _ => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        result => result.map(|_| true),
     }
 }
 

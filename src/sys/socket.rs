@@ -181,11 +181,11 @@ pub fn network(socket: BorrowedFd<'_>) -> Option<u64> {
     get_option(socket, libc::SO_NETNS_COOKIE)
 }
 
-/// Whether it is a TCP socket.
+/// Whether it is a stream socket of IPv4 or IPv6: TCP, or what Landlock took for it before Linux 6.14, such as MPTCP.
 #[must_use]
-pub fn is_tcp(socket: BorrowedFd<'_>) -> bool {
+pub fn is_ip_stream(socket: BorrowedFd<'_>) -> bool {
     matches!(get_option(socket, libc::SO_DOMAIN), Some(libc::AF_INET | libc::AF_INET6))
-        && get_option(socket, libc::SO_PROTOCOL) == Some(libc::IPPROTO_TCP)
+        && get_option(socket, libc::SO_TYPE) == Some(libc::SOCK_STREAM)
 }
 
 /// connect(2) with an address as somebody else gave it.

@@ -155,6 +155,8 @@ fn start<'a>(
         IdKind::User => View::ByUser,
         IdKind::Range | IdKind::Private => View::ByImage,
     };
+    // Before the unit's control group is divided: what counts there is the whole unit.
+    let outside = Outside::open(began)?;
     let setup = Setup {
         spec,
         image: yard::image_path(paths, view, &plan.image.digest),
@@ -178,7 +180,6 @@ fn start<'a>(
         driver: Box::new(Hybrid),
         foreground: None,
     };
-    let outside = Outside::open(began)?;
     // The journal's reader may have to be started again: that takes a program of the host.
     let is_later = lines.is_some();
     let confine = || if is_later { Ok(()) } else { harden::confine(&joined, run_dir, &policies.supervisor) };

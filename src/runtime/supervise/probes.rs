@@ -242,12 +242,11 @@ impl Supervisor<'_> {
     }
 
     /// The journal's reader ended by itself: a new user's journal may not be there yet, so it is tried again.
-    pub(super) fn on_lines_child(&mut self, pid: Pid, ending: Ending) -> bool {
-        let Some(mut lines) = self.lines.take_if(|lines| lines.pid == pid) else { return false };
+    pub(super) fn on_lines_child(&mut self, now: Instant, pid: Pid, ending: Ending) {
+        let Some(mut lines) = self.lines.take_if(|lines| lines.pid == pid) else { return };
         // What it wrote last may be what is looked for.
         if lines.advance() {
-            self.tracker.heard();
-            return true;
+            return self.tracker.heard();
         }
         self.lost_readers += 1;
         let code = match ending {
@@ -256,16 +255,22 @@ impl Supervisor<'_> {
         };
         let why = lines.why(code);
         if self.lost_readers >= LOST_READERS {
-            self.fail(why);
-            return true;
+            return self.fail(why);
         }
-        let Probe::Log { text } = &self.plan.ready.probe else { return true };
-        std::thread::sleep(RETRY);
-        match super::lines::Follower::start(&self.plan.name, text, self.clock) {
-            Ok(lines) => self.lines = Some(lines),
-            Err(error) => self.fail(error),
+        self.reader_due = now.checked_add(RETRY);
+    }
+
+    /// Starts the journal's reader again when it is time; returns when it will be.
+    pub(super) fn step_reader(&mut self, now: Instant) -> Option<Instant> {
+        if self.reader_due.take_if(|due| now >= *due).is_some()
+            && let Probe::Log { text } = &self.plan.ready.probe
+        {
+            match super::lines::Follower::start(&self.plan.name, text, self.clock) {
+                Ok(lines) => self.lines = Some(lines),
+                Err(error) => self.fail(error),
+            }
         }
-        true
+        self.reader_due
     }
 
     /// The start goes on: it gets more time, here and of systemd.

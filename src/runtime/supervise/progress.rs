@@ -64,7 +64,7 @@ pub(super) fn ran_out_of_memory(events: Option<&File>) -> bool {
 /// Our control group (cgroups(7), "/proc files": the line of hierarchy 0), on a unified or a hybrid machine.
 fn own_cgroup() -> Option<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let path = super::super::cgroup::own(&text)?;
     ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
         .into_iter()
         .map(|root| Path::new(root).join(path))

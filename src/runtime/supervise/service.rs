@@ -46,6 +46,8 @@ pub(super) struct Supervisor<'a> {
     pub(super) relay: Option<Relay>,
     pub(super) lines: Option<Follower>,
     pub(super) lost_readers: u32,
+    /// When another one is started.
+    pub(super) reader_due: Option<Instant>,
     signals: &'a SignalFd,
     pub(super) tell: Teller<'a>,
     /// The stop signal.
@@ -99,6 +101,7 @@ impl<'a> Supervisor<'a> {
             relay: relay.map(|socket| Relay::new(socket, container.pid)),
             lines,
             lost_readers: 0,
+            reader_due: None,
             signals,
             tell,
             signal: signals::parse(&plan.stop.signal)?,
@@ -178,6 +181,7 @@ impl<'a> Supervisor<'a> {
             return earliest(status, now.checked_add(stop::INTERVAL));
         }
         let mut due = earliest(status, self.step_probes(now));
+        due = earliest(due, self.step_reader(now));
         if let Some(gone) = self.main.gone {
             due = earliest(due, gone.checked_add(GRACE));
         }
@@ -303,8 +307,11 @@ impl<'a> Supervisor<'a> {
                     let _ = self.on_reaper();
                 }
                 self.ending = Some(ending);
-            } else if !self.on_probe_child(now, pid, ending) && !self.on_command_child(now, pid, ending) {
-                self.on_lines_child(pid, ending);
+            } else if !self.handover.on_helper(self.listener.as_ref().map(AsFd::as_fd), pid)
+                && !self.on_probe_child(now, pid, ending)
+                && !self.on_command_child(now, pid, ending)
+            {
+                self.on_lines_child(now, pid, ending);
             }
         }
     }
