@@ -71,10 +71,10 @@ fn text(finding: &Finding) -> String {
     };
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{word:8} {:16} {}", finding.name, printer::clean(&finding.found));
+    let _ = writeln!(text, "{word:8} {:17} {}", finding.name, printer::clean(&finding.found));
     for (key, more) in [("", &finding.cause), ("hint: ", &finding.remedy)] {
         if let Some(more) = more {
-            let _ = writeln!(text, "{:25} {key}{}", "", printer::clean(more));
+            let _ = writeln!(text, "{:26} {key}{}", "", printer::clean(more));
         }
     }
     text

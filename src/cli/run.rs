@@ -17,7 +17,8 @@ use std::process::ExitCode;
 /// A container that is isolated as a service is, from any image; the image is pulled if it is not here. What it writes goes when it ends,
 /// but for what it writes into directories of the host that it was given, which belongs to you. The image's own entrypoint, command,
 /// environment, user and working directory apply. The image's user is mapped to you, and there is no other user inside; but an image
-/// that starts as root has all ids of your subordinate range, if you have one, and may become any of them.
+/// that starts as root has all ids of your subordinate range, if you have one, and may become any of them: it has those of Docker's
+/// capabilities that this takes (CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETPCAP, SETUID), any other image has none.
 ///
 /// The command has a terminal of its own when standard input and output are terminals; otherwise it has the standard streams of
 /// `steading run`. Signals are passed on. If `steading run` is killed, so is the container, and what it left goes with the next run.
@@ -52,14 +53,17 @@ pub(crate) struct Run {
     /// A small process is pid 1, which reaps orphans and passes signals on; always so with a terminal
     #[arg(long)]
     init: bool,
-    /// Write the OCI bundle (config.json, rootfs/) into this directory and run nothing
+    /// For habit's sake: what the container wrote always goes when it ends
+    #[arg(long)]
+    rm: bool,
+    /// Write the OCI bundle (config.json, rootfs/, etc/) into this directory and run nothing
     #[arg(long, value_name = "DIR", conflicts_with = "runtime")]
     bundle: Option<PathBuf>,
     /// Run it by this OCI runtime, e.g. crun, from a copy of the image's files; to compare, it is slower
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<OsString>,
     /// In place of the image's command
-    #[arg(last = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     command: Vec<String>,
 }
 

@@ -103,7 +103,9 @@ fn text(status: &service::Status) -> String {
     }
     lines.extend(departure_lines(&status.isolation));
     if let Some(url) = &status.url {
-        lines.push(("url", format!("{url}  (with password: steading url {})", status.name)));
+        // The stars stand for a secret.
+        let more = if url.contains("***") { format!("  (with password: steading url {})", status.name) } else { String::new() };
+        lines.push(("url", format!("{url}{more}")));
     }
     if let Some(unit) = &status.unit {
         lines.push((

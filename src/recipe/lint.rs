@@ -82,6 +82,13 @@ pub(super) fn version(version: &Version) -> Outcome {
     if parts.stop.timeout.seconds() == 0 {
         return wrong(&["stop", "timeout"], "the timeout must be above 0");
     }
+    // Neither can be caught: that is no way to ask a service to stop.
+    if parts.stop.signal.as_ref().is_some_and(|signal| ["SIGKILL", "SIGSTOP"].contains(&signal.as_str())) {
+        return wrong(
+            &["stop", "signal"],
+            "a service cannot answer this signal; what is left after `timeout` gets SIGKILL anyway",
+        );
+    }
     no_duplicates(parts)?;
     templates(parts)
 }

@@ -19,6 +19,9 @@
 //! | `[connect]` | `url` `env` `shell` |
 //! | `[limits]` | `memory` `memory-high` `cpus` `cpu-weight` `io-weight` `tasks` `oom-score-adjust` |
 //!
+//! There must be `schema` `name` `title` `summary` `default-version`, one version with its `tag`, the image's `reference` and the `uid` of
+//! `[run]`. A port of the host is the container's if no `default` is given, the probe is `listen` (which needs a TCP port).
+//!
 //! A version is the recipe's tables with the version's own laid over them: tables merge, everything else is replaced. Both are
 //! merged before they are read, with their places in the text, so that an error always points at what was written.
 //!

@@ -94,7 +94,7 @@ impl Isolation {
             IdKind::User => String::new(),
             IdKind::Range => "range (all ids: 0 is you, the others are your subordinate ids)".to_owned(),
             IdKind::Private => {
-                let extra: Vec<String> = self.extra_ids.iter().map(u32::to_string).collect();
+                let extra: Vec<String> = self.extra_ids.iter().filter(|id| **id != 0).map(u32::to_string).collect();
                 let extra = if extra.is_empty() { String::new() } else { format!(", and {}", extra.join(", ")) };
                 format!("private (0 and the service's own{extra}, as subordinate ids of yours that no other service has)")
             }

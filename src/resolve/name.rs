@@ -41,9 +41,12 @@ impl FromStr for ServiceName {
         if first && rest && ats <= 1 && !reserved && text.len() <= Self::MOST {
             return Ok(ServiceName(text.to_owned()));
         }
-        Err(Error::usage(format!("`{}` cannot be the name of a service", text.escape_debug())).hint(
-            "a name begins with a letter or digit and has only letters, digits, `:` `_` `.` `-` and one `@`; `steading-` is reserved",
-        ))
+        // In one text: of an argument that is wrong, clap shows the first line only.
+        Err(Error::usage(format!(
+            "`{}` cannot be the name of a service: a name begins with a letter or digit and has only letters, digits, `:` `_` `.` `-` and \
+             one `@`; `steading-` is reserved",
+            text.escape_debug()
+        )))
     }
 }
 

@@ -139,13 +139,19 @@ impl VolumeOverride {
             // The last colon: a host path may have some, and a target with one can be reached by no other tool either.
             let at = bytes.iter().rposition(|c| *c == b':').ok_or_else(|| wrong("there is no `:` and path in the container"))?;
             let target = std::str::from_utf8(bytes.get(at + 1..).unwrap_or_default());
+            if !target.is_ok_and(|target| target.starts_with('/')) && bytes.get(..at).is_some_and(|rest| rest.contains(&b':')) {
+                return Err(wrong("after the path in the container only `:ro` and `:rw` are known"));
+            }
             let target = target.map_err(|_| wrong("the path in the container is UTF-8"))?.parse::<ContainerPath>()?;
             if !target.may_be_volume() {
                 return Err(wrong("nothing can be mounted at that path in the container"));
             }
             return Ok(VolumeOverride::Bind { source: source(bytes.get(..at).unwrap_or_default())?, target, read_only });
         }
-        let at = bytes.iter().position(|c| *c == b'=').ok_or_else(|| wrong("it has neither `=` nor a leading `/`"))?;
+        let at = bytes
+            .iter()
+            .position(|c| *c == b'=')
+            .ok_or_else(|| wrong("the host's directory is an absolute path (or, for `run`, begins with `./`)"))?;
         let (name, path) = bytes.split_at(at);
         let name = std::str::from_utf8(name).map_err(|_| wrong("the name of a volume is UTF-8"))?;
         let path = path.get(1..).unwrap_or_default();

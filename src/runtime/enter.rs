@@ -181,7 +181,7 @@ fn require(kind: &str, id: u32, map: &str) -> Result<()> {
     };
     let all = ranges.iter().map(one).collect::<Vec<_>>().join(", ");
     Err(Error::usage(format!("this container has no {kind} {id}"))
-        .because(std::io::Error::other(format!("its id map gives it the {kind} {all} only")))
+        .because(std::io::Error::other(format!("its id map has only {all}")))
         .hint("a service whose recipe asks for `ids = \"range\"` has more"))
 }
 
@@ -257,7 +257,7 @@ mod tests {
             require("user", id, map).unwrap();
         }
         let error = require("user", 65537, map).unwrap_err();
-        assert_eq!(error.causes(), ["its id map gives it the user 0, 1 to 65536 only"]);
+        assert_eq!(error.causes(), ["its id map has only 0, 1 to 65536"]);
         assert!(require("user", 0, "").is_err());
         assert!(require("group", 0, "999 1000 1\n").unwrap_err().what().contains("group 0"));
     }

@@ -92,6 +92,11 @@ impl<'a> Services<'a> {
         }
         // Somebody who says `postgres` means `postgres@14`.
         let near: Vec<String> = self.names().unwrap_or_default().into_iter().map(|known| format!("`{known}`")).collect();
+        let versioned = format!("`{name}@");
+        let mut alike = near.iter().filter(|known| known.starts_with(&versioned));
+        if let (Some(one), None) = (alike.next(), alike.next()) {
+            return error.hint(format!("did you mean {one}?"));
+        }
         match near.len() {
             0 => error.hint("nothing is installed yet; see `steading search`"),
             1..=8 => error.hint(format!("installed: {}", near.join(", "))),
