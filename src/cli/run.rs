@@ -15,10 +15,14 @@ use std::process::ExitCode;
 /// Run an image once, in the foreground
 ///
 /// A container that is isolated as a service is, from any image; the image is pulled if it is not here. What it writes goes when it ends,
-/// but for what it writes into directories of the host that it was given, which belongs to you. The image's own entrypoint, command,
+/// but for what it writes into directories of the host that it was given. The image's own entrypoint, command,
 /// environment, user and working directory apply. The image's user is mapped to you, and there is no other user inside; but an image
 /// that starts as root has all ids of your subordinate range, if you have one, and may become any of them: it has those of Docker's
 /// capabilities that this takes (CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETPCAP, SETUID), any other image has none.
+///
+/// In a directory of the host that it was given, what its root or an image's own user wrote belongs to you; what a user wrote whom root
+/// became belongs to an id of your range, and only a container can change or delete it: `steading run --image busybox --volume DIR:/d --
+/// chown -R 0:0 /d` gives it to you.
 ///
 /// The command has a terminal of its own when standard input and output are terminals; otherwise it has the standard streams of
 /// `steading run`. Signals are passed on. If `steading run` is killed, so is the container, and what it left goes with the next run.
@@ -59,11 +63,12 @@ pub(crate) struct Run {
     /// Write the OCI bundle (config.json, rootfs/, etc/) into this directory and run nothing
     #[arg(long, value_name = "DIR", conflicts_with = "runtime")]
     bundle: Option<PathBuf>,
-    /// Run it by this OCI runtime, e.g. crun, from a copy of the image's files; to compare, it is slower
+    /// Run it by this OCI runtime, e.g. crun, from a copy of the image's files; to compare: it is slower, your own id is the only one
+    /// inside, and exit codes of what cannot be started are the runtime's
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<OsString>,
     /// In place of the image's command
-    #[arg(trailing_var_arg = true, value_name = "CMD")]
+    #[arg(last = true, value_name = "CMD")]
     command: Vec<String>,
 }
 

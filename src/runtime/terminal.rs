@@ -34,6 +34,9 @@ const TAKEN: [Signal; 10] = [
 /// `SI_KERNEL` of asm-generic/siginfo.h: a key of the terminal sent it, not a process.
 const SI_KERNEL: i32 = 0x80;
 
+/// How often a terminal that nobody holds is looked at, in milliseconds.
+const LOOK_AGAIN: u8 = 100;
+
 /// The end-of-file key of a new terminal, ^D.
 const END_OF_FILE: &[u8] = b"\x04";
 
@@ -154,8 +157,17 @@ impl Attendant {
             None => None,
         };
         let input_is_open = terminal.is_some();
-        let mut session =
-            Session { program, role, terminal, raw, typed: Vec::new(), input_is_open, code: None, killed_for: None };
+        let mut session = Session {
+            program,
+            role,
+            terminal,
+            unheld: false,
+            raw,
+            typed: Vec::new(),
+            input_is_open,
+            code: None,
+            killed_for: None,
+        };
         session.resize();
         loop {
             session.step(&self.signals)?;
@@ -173,6 +185,9 @@ struct Session {
     role: Role,
     /// Our side of the program's terminal; `None` once it is hung up.
     terminal: Option<OwnedFd>,
+    /// Nobody has the other side open. No reason to hang up: many a program closes its streams before it exits (cat, sort), and the
+    /// hang-up would be what it dies of; another opens /dev/tty again.
+    unheld: bool,
     raw: Option<Raw>,
     /// Read from our standard input and not yet taken by the program's terminal.
     typed: Vec<u8>,
@@ -188,12 +203,17 @@ impl Session {
         let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         if let Some(terminal) = &self.terminal {
             let typed = if self.typed.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
-            fds.push(PollFd::new(terminal.as_fd(), PollFlags::POLLIN | typed));
+            // An unheld one is left out, for it would say POLLHUP without end.
+            fds.push(match self.unheld {
+                true => PollFd::new(signals.as_fd(), PollFlags::empty()),
+                false => PollFd::new(terminal.as_fd(), PollFlags::POLLIN | typed),
+            });
             if self.input_is_open && self.typed.is_empty() {
                 fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
             }
         }
-        match poll(&mut fds, PollTimeout::NONE) {
+        let unheld = self.unheld && self.terminal.is_some();
+        match poll(&mut fds, if unheld { PollTimeout::from(LOOK_AGAIN) } else { PollTimeout::NONE }) {
             Err(Errno::EINTR) => return Ok(()),
             other => other.context(|| "cannot wait for events")?,
         };
@@ -202,10 +222,10 @@ impl Session {
         if !typed.is_empty() {
             self.take_input();
         }
-        if shown.intersects(PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLHUP) || !typed.is_empty() {
+        if unheld || shown.intersects(PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLHUP) || !typed.is_empty() {
             self.pass_input();
         }
-        if shown.intersects(PollFlags::POLLIN | PollFlags::POLLERR | PollFlags::POLLHUP) {
+        if unheld || shown.intersects(PollFlags::POLLIN | PollFlags::POLLERR | PollFlags::POLLHUP) {
             self.show();
         }
         if signalled.contains(PollFlags::POLLIN) {
@@ -257,13 +277,21 @@ impl Session {
         let mut buffer = [0; 16384];
         match read(terminal, &mut buffer) {
             Err(Errno::EINTR) => true,
-            Err(Errno::EAGAIN) => false,
-            // EIO: the other side was closed by all who had it, and everything was read.
-            Ok(0) | Err(_) => {
+            Err(Errno::EAGAIN) => {
+                self.unheld = false;
+                false
+            }
+            // The other side was closed by all who had it, and everything was read.
+            Ok(0) | Err(Errno::EIO) => {
+                self.unheld = true;
+                false
+            }
+            Err(_) => {
                 self.terminal = None;
                 false
             }
             Ok(length) => {
+                self.unheld = false;
                 // Nobody reads any more: the program is hung up on, as by a terminal that goes away.
                 if write_all(io::stdout().as_fd(), &buffer[..length]).is_err() {
                     self.terminal = None;

@@ -190,7 +190,7 @@ fn check_volumes(plan: &Plan) -> Result<()> {
     let missing = |path: &&HostPath| !path.as_path().exists();
     match plan.volumes.iter().filter_map(|volume| volume.source.as_ref()).find(missing) {
         Some(path) => Err(Error::usage(format!("`{}` does not exist on the host", path.as_path().display()))
-            .hint("make it first: what the container writes there will belong to you")),
+            .hint("make it first: a slip of the finger is not to become a directory")),
         None => Ok(()),
     }
 }
