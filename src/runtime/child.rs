@@ -5,7 +5,7 @@ use super::clock;
 use super::handover;
 use super::identity::{self, Identity};
 use super::launch::Program;
-use super::message::{send_failure, send_listener, send_terminal};
+use super::message::{send_failure, send_terminal};
 use super::mounts::Prepare;
 use super::places::Places;
 use super::reaper;
@@ -134,10 +134,7 @@ fn become_service(setup: &Setup, supervisor: &OwnedFd) -> Error {
         if setup.orphaned.is_some() && !setup.init {
             set_pdeathsig(setup.orphaned).context(|| "cannot follow the supervisor's death")?;
         }
-        handover::wall().context(|| "cannot keep the service from the host's ports")?;
-        let listener =
-            crate::sys::seccomp::notify_on(&handover::NOTIFIED).context(|| "cannot install the notification filter")?;
-        send_listener(supervisor.as_fd(), listener.as_fd()).context(|| "cannot hand over the notification listener")
+        handover::guard(supervisor.as_fd())
     })
 }
 

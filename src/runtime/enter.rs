@@ -5,6 +5,7 @@
 
 use super::clock::NEWTIME;
 use super::container::NAMESPACES;
+use super::handover::{self, Gate, Handover};
 use super::launch::Program;
 use super::message::{self, Message, send_failure};
 use super::policy::{Policies, Policy};
@@ -18,6 +19,7 @@ use crate::state::{Paths, Services};
 use crate::sys::process::{self, OneThread};
 use crate::sys::terminal::open_pair;
 use crate::sys::{caps, identity};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -70,8 +72,9 @@ pub(super) fn namespaces(plan: &Plan) -> CloneFlags {
 /// child; returns the error of a failure.
 pub(super) fn enter(pidfd: &OwnedFd, program: &Program, namespaces: CloneFlags) -> Error {
     let run = || {
-        let proof = join(pidfd, namespaces)?;
-        wait(start(proof, program, &[], None)?)
+        let entered = join(pidfd, namespaces)?;
+        let (pid, gate) = start(entered, program, &[], None)?;
+        wait(pid, gate)
     };
     match run() {
         Ok(code) => process::exit_now(code),
@@ -79,24 +82,33 @@ pub(super) fn enter(pidfd: &OwnedFd, program: &Program, namespaces: CloneFlags) 
     }
 }
 
+/// What was taken along into a container.
+#[derive(Debug)]
+struct Entered {
+    proof: OneThread,
+    handover: Handover,
+}
+
 /// Moves this process into the container's namespaces.
-fn join(pidfd: &OwnedFd, namespaces: CloneFlags) -> Result<OneThread> {
+fn join(pidfd: &OwnedFd, namespaces: CloneFlags) -> Result<Entered> {
     let what = || "cannot enter the container";
     let proof = process::one_thread().context(what)?;
+    let handover = Handover::new(Vec::new(), Some(proof)).context(what)?;
     // Before anything inside can see us: this program and its descriptors are the host's.
     caps::hide_from_others().context(|| "cannot hide from the container")?;
     // One call for all: the kernel enters the user namespace first and judges the others by the new credentials (setns(2)).
     setns(pidfd, namespaces).context(what)?;
-    Ok(proof)
+    Ok(Entered { proof, handover })
 }
 
-/// Starts `program` in the container that this process has joined; returns once it is executed.
-fn start(proof: OneThread, program: &Program, groups: &[u32], terminal: Option<&OwnedFd>) -> Result<Pid> {
+/// Starts `program` in the container that this process has joined; returns once it is executed. From then on its calls are answered by
+/// the [`Gate`].
+fn start(entered: Entered, program: &Program, groups: &[u32], terminal: Option<&OwnedFd>) -> Result<(Pid, Gate)> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "cannot make a socket pair")?;
-    let pid = process::fork_with(proof, || {
+    let pid = process::fork_with(entered.proof, || {
         let error = match prepare(program.user, groups, terminal) {
-            Ok(()) => program.replace_process(|| Ok(())),
+            Ok(()) => program.replace_process(|| handover::guard(theirs.as_fd())),
             Err(error) => error,
         };
         // If nobody listens any more, nobody waits for the exit code either.
@@ -105,9 +117,16 @@ fn start(proof: OneThread, program: &Program, groups: &[u32], terminal: Option<&
     })
     .context(|| "cannot start a process in the container")?;
     drop(theirs);
-    let failed = match message::receive(&ours).context(|| "cannot hear from the process in the container") {
-        Ok(Message::Failed(error)) | Err(error) => error,
-        Ok(_) => return Ok(pid),
+    let mut listener = None;
+    let failed = loop {
+        match message::receive(&ours).context(|| "cannot hear from the process in the container") {
+            Ok(Message::Listener(fd, _)) => listener = Some(fd),
+            Ok(Message::Failed(error)) | Err(error) => break error,
+            Ok(_) => match listener {
+                Some(listener) => return Ok((pid, Gate::new(entered.handover, listener))),
+                None => break Error::failed("the process in the container ended before it was the program"),
+            },
+        }
     };
     let _ = waitpid(pid, None);
     Err(failed)
@@ -126,14 +145,31 @@ fn prepare((uid, gid): (u32, u32), groups: &[u32], terminal: Option<&OwnedFd>) -
     terminal.map_or(Ok(()), terminal::take)
 }
 
-/// Waits for a child: its exit code, or 128 + the signal that ended it.
-fn wait(pid: Pid) -> Result<i32> {
+/// Waits for a child and answers its calls: its exit code, or 128 + the signal that ended it.
+fn wait(pid: Pid, mut gate: Gate) -> Result<i32> {
+    let what = || "cannot wait for the process in the container";
+    let child = process::pidfd(pid).context(what)?;
+    loop {
+        let mut fds = [PollFd::new(child.as_fd(), PollFlags::POLLIN), PollFd::new(gate.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            other => other.context(what)?,
+        };
+        let [ended, calls] = fds.map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        if calls.contains(PollFlags::POLLIN) {
+            gate.handle();
+        }
+        if !ended.is_empty() {
+            break;
+        }
+        gate.reap();
+    }
     loop {
         match waitpid(pid, None) {
             Ok(WaitStatus::Exited(_, code)) => return Ok(code),
             Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(errno).context(|| "cannot wait for the process in the container"),
+            Err(errno) => return Err(errno).context(what),
         }
     }
 }
@@ -214,7 +250,7 @@ pub fn exec(paths: &Paths, name: &ServiceName, command: &Command) -> Result<u8> 
     // While the host's /proc is in sight.
     let maps = command.user.as_ref().map(|_| Maps::of(pid)).transpose()?;
     let attendant = Attendant::new()?;
-    let proof = join(&pidfd, namespaces(&plan))?;
+    let entered = join(&pidfd, namespaces(&plan))?;
     let mut groups = Vec::new();
     if let Some((user, maps)) = command.user.as_ref().zip(maps.as_ref()) {
         let who = look_up(&plan, user, maps)?;
@@ -230,9 +266,9 @@ pub fn exec(paths: &Paths, name: &ServiceName, command: &Command) -> Result<u8> 
         false => (None, None),
     };
     ours.iter().for_each(terminal::copy_our_size);
-    let pid = start(proof, &program, &groups, theirs.as_ref())?;
+    let (pid, gate) = start(entered, &program, &groups, theirs.as_ref())?;
     drop(theirs);
-    let code = attendant.attend(pid, Role::Joined, ours)?;
+    let code = attendant.attend(pid, Role::Joined, ours, Some(gate))?;
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
 }
 

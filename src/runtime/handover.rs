@@ -5,19 +5,22 @@
 //! stream sockets of IP are bound and connected here, on a copy of the caller's descriptor, where Landlock keeps the service from doing
 //! so itself (Linux 6.7); other calls continue untouched. Arguments are read once, and a call that no longer waits afterwards is dropped.
 
+use super::message::send_listener;
 use super::sockets::Published;
+use crate::error::{Context, Result};
 use crate::resolve::Protocol;
 use crate::sys::landlock;
-use crate::sys::process::{copy_fd, fork, pidfd};
+use crate::sys::process::{OneThread, copy_fd, fork, fork_with, pidfd};
 use crate::sys::seccomp::{self, Answer, Call};
 use crate::sys::socket::{bind_raw, connect_raw, is_ip_stream, network};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{SockType, getsockopt, sockopt};
-use nix::sys::stat::fstat;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket, sockopt};
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::fs;
-use std::io::{self, IoSliceMut};
+use std::fs::File;
+use std::io::{self, IoSliceMut, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -44,23 +47,47 @@ pub(super) struct Handover {
     unheard: Option<(Pid, RawFd)>,
     /// Children that connect in our place, and the call that each answers.
     helpers: Vec<(Pid, u64)>,
-    /// Whether the service itself can neither bind nor connect TCP sockets ([`wall`]).
+    /// Whether the service itself can neither bind nor connect TCP sockets ([`guard`]).
     walled: bool,
+    /// The host's network, whose sockets may lead nowhere.
+    host: Option<u64>,
+    /// /proc of the pid namespace in which callers are numbered.
+    proc: OwnedFd,
+    /// For one who has entered a container, where /proc cannot prove it.
+    proof: Option<OneThread>,
 }
 
-/// Keeps the calling process, the service to be, from TCP where the kernel can: its calls are made by the supervisor.
+/// What a process that enters a container takes along, to answer the calls of the program it starts there: that may be given sockets of the
+/// host's network by the service, so it is behind the same wall ([`guard`]).
+#[derive(Debug)]
+pub(super) struct Gate {
+    handover: Handover,
+    listener: OwnedFd,
+}
+
+/// The last step before exec: keeps the calling process from TCP where the kernel can, has its calls told, and sends the listener to the
+/// one who answers them.
 ///
 /// # Errors
-/// Those of [`landlock::forbid_tcp`].
-pub(super) fn wall() -> io::Result<()> {
-    if landlock::has_network() { landlock::forbid_tcp() } else { Ok(()) }
+/// Those of Landlock, seccomp(2) and the socket.
+pub(super) fn guard(answerer: BorrowedFd<'_>) -> Result<()> {
+    if landlock::has_network() {
+        landlock::forbid_tcp().context(|| "cannot keep the program from the host's ports")?;
+    }
+    let listener = seccomp::notify_on(&NOTIFIED).context(|| "cannot install the notification filter")?;
+    send_listener(answerer, listener.as_fd()).context(|| "cannot hand over the notification listener")
 }
 
 impl Handover {
-    /// In the service's kernel, before the supervisor confines itself.
-    pub(super) fn new(published: Vec<Published>) -> Self {
+    /// While the host's /proc and network are there: before the supervisor confines itself, and before a container is entered.
+    ///
+    /// # Errors
+    /// Those of opening /proc and of a socket.
+    pub(super) fn new(published: Vec<Published>, proof: Option<OneThread>) -> io::Result<Self> {
         let (listening, holders) = (vec![false; published.len()], vec![None; published.len()]);
-        Handover {
+        let any = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Handover {
             published,
             listening,
             holders,
@@ -69,7 +96,10 @@ impl Handover {
             unheard: None,
             helpers: Vec::new(),
             walled: landlock::has_network(),
-        }
+            host: network(any.as_fd()),
+            proc: open("/proc", flags, Mode::empty())?,
+            proof,
+        })
     }
 
     /// The published sockets.
@@ -135,7 +165,7 @@ impl Handover {
 
     /// A bind that is not of our concern, made here where the service itself may make none; see `on_connect`.
     fn bind_for(&self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
-        let Some(theirs) = socket_of(call).filter(|theirs| self.walled && is_ip_stream(theirs.as_fd())) else {
+        let Some(theirs) = self.socket_of(call).filter(|theirs| self.walled && is_ip_stream(theirs.as_fd())) else {
             return Answer::Continue;
         };
         let Some(address) = read_bytes(call) else { return Answer::Errno(libc::EFAULT) };
@@ -150,7 +180,7 @@ impl Handover {
 
     fn on_bind(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
         let Ok(fd) = RawFd::try_from(call.args[0]) else { return Answer::Continue };
-        let Some(caller) = leader(call.pid) else { return Answer::Continue };
+        let Some(caller) = self.leader(call.pid) else { return Answer::Continue };
         let Some(theirs) = process_fd(caller, fd) else { return Answer::Continue };
         if self.is_of_host(&theirs) {
             // The kernel makes a call that a signal interrupted again (SA_RESTART of sigaction(2)): this one has succeeded already.
@@ -188,7 +218,7 @@ impl Handover {
         if let Err(errno) = copy_status_flags(&theirs, socket) {
             return Answer::Errno(errno as i32);
         }
-        match seccomp::replace_fd(listener, call.id, socket.as_fd(), fd, is_close_on_exec(call.pid, fd)) {
+        match seccomp::replace_fd(listener, call.id, socket.as_fd(), fd, self.is_close_on_exec(call.pid, fd)) {
             Ok(()) => {
                 self.holders[index] = Some((caller, fd));
                 self.replaced = Some((caller, fd));
@@ -207,7 +237,7 @@ impl Handover {
     /// Another thread could swap descriptors after our look at them, so a call that continues proves nothing. Where Landlock keeps
     /// the service from TCP, none of its own calls gets anywhere; the honest ones are made here, on the very socket that was looked at.
     fn on_connect(&mut self, listener: BorrowedFd<'_>, call: &Call) -> Answer {
-        let Some(theirs) = socket_of(call) else { return Answer::Continue };
+        let Some(theirs) = self.socket_of(call) else { return Answer::Continue };
         if self.is_of_host(&theirs) {
             return Answer::Errno(libc::EACCES);
         }
@@ -230,10 +260,14 @@ impl Handover {
         if self.helpers.len() >= MOST_HELPERS {
             return Answer::Errno(libc::EAGAIN);
         }
-        let waiting = fork(|| {
+        let wait = || {
             let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
             i32::from(seccomp::answer(listener, call.id, connect()).is_err())
-        });
+        };
+        let waiting = match self.proof {
+            Some(proof) => fork_with(proof, wait),
+            None => fork(wait),
+        };
         let Ok(helper) = waiting else { return Answer::Errno(libc::EAGAIN) };
         self.helpers.push((helper, call.id));
         Answer::Given
@@ -244,7 +278,7 @@ impl Handover {
             return Answer::Continue;
         }
         let fd = RawFd::try_from(call.args[0]).ok();
-        if let Some(theirs) = fd.and_then(|fd| process_fd(leader(call.pid)?, fd))
+        if let Some(theirs) = fd.and_then(|fd| process_fd(self.leader(call.pid)?, fd))
             && seccomp::is_waiting(listener, call.id)
             && let Some(index) = self.published.iter().position(|published| is_same(&published.socket, &theirs))
         {
@@ -254,8 +288,33 @@ impl Handover {
     }
 
     fn is_of_host(&self, socket: &OwnedFd) -> bool {
-        let host = self.published.first().and_then(|published| network(published.socket.as_fd()));
-        host.is_some() && host == network(socket.as_fd())
+        self.host.is_some() && self.host == network(socket.as_fd())
+    }
+
+    fn read_proc(&self, path: &str) -> Option<String> {
+        let file = openat(&self.proc, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+        let mut text = String::new();
+        File::from(file).read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// The process that thread `tid` belongs to. pidfd_open(2) takes thread group leaders only (before Linux 6.9).
+    fn leader(&self, tid: i32) -> Option<Pid> {
+        let status = self.read_proc(&format!("{tid}/status"))?;
+        status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok().map(Pid::from_raw)
+    }
+
+    /// A copy of the descriptor that a call names first.
+    fn socket_of(&self, call: &Call) -> Option<OwnedFd> {
+        process_fd(self.leader(call.pid)?, RawFd::try_from(call.args[0]).ok()?)
+    }
+
+    fn is_close_on_exec(&self, tid: i32, fd: RawFd) -> bool {
+        // `flags:` of /proc/PID/fdinfo/FD is octal and has O_CLOEXEC for the descriptor flag (proc_pid_fdinfo(5)).
+        let info = self.read_proc(&format!("{tid}/fdinfo/{fd}")).unwrap_or_default();
+        let flags =
+            info.lines().find_map(|line| line.strip_prefix("flags:")).and_then(|text| i32::from_str_radix(text.trim(), 8).ok());
+        flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0)
     }
 
     /// Whether the process has the socket at another descriptor already. A server that listens on 0.0.0.0 and on :: gets it
@@ -266,6 +325,34 @@ impl Handover {
                 && held != fd
                 && process_fd(pid, held).is_some_and(|theirs| is_same(&self.published[index].socket, &theirs))
         })
+    }
+}
+
+impl Gate {
+    /// For a program whose calls `listener` tells.
+    pub(super) fn new(handover: Handover, listener: OwnedFd) -> Self {
+        Gate { handover, listener }
+    }
+
+    /// Answers one call, if one waits.
+    pub(super) fn handle(&mut self) {
+        // A listener that fails has nobody who waits any more.
+        let _ = self.handover.handle(self.listener.as_fd());
+    }
+
+    /// Reaps children that connected in the program's place.
+    pub(super) fn reap(&mut self) {
+        for helper in self.handover.helpers.iter().map(|(pid, _)| *pid).collect::<Vec<_>>() {
+            if !matches!(waitpid(helper, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)) {
+                self.handover.on_helper(Some(self.listener.as_fd()), helper);
+            }
+        }
+    }
+}
+
+impl AsFd for Gate {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 
@@ -281,11 +368,6 @@ fn suits(host: SocketAddr, address: SocketAddr, theirs: &OwnedFd) -> bool {
 /// Two descriptors of one socket have one inode on sockfs.
 fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {
     matches!((fstat(a), fstat(b)), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
-}
-
-/// A copy of the descriptor that a call names first.
-fn socket_of(call: &Call) -> Option<OwnedFd> {
-    process_fd(leader(call.pid)?, RawFd::try_from(call.args[0]).ok()?)
 }
 
 /// The address of a bind or connect, as long as it says, up to the longest there is.
@@ -322,23 +404,9 @@ fn parse_address(bytes: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// The process that thread `tid` belongs to. pidfd_open(2) takes thread group leaders only (before Linux 6.9).
-fn leader(tid: i32) -> Option<Pid> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok().map(Pid::from_raw)
-}
-
 /// A copy of descriptor `fd` of `process`.
 fn process_fd(process: Pid, fd: RawFd) -> Option<OwnedFd> {
     copy_fd(pidfd(process).ok()?.as_fd(), fd).ok()
-}
-
-fn is_close_on_exec(tid: i32, fd: RawFd) -> bool {
-    // `flags:` of /proc/PID/fdinfo/FD is octal and has O_CLOEXEC for the descriptor flag (proc_pid_fdinfo(5)).
-    let info = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap_or_default();
-    let flags =
-        info.lines().find_map(|line| line.strip_prefix("flags:")).and_then(|text| i32::from_str_radix(text.trim(), 8).ok());
-    flags.is_some_and(|flags| flags & libc::O_CLOEXEC != 0)
 }
 
 fn copy_status_flags(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {

@@ -123,6 +123,6 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
     let attendant = Attendant::new()?;
     // A reaper's questions go unanswered: then the end of its child is the end.
     let Started { pid, terminal, .. } = container::start_here(&setup)?;
-    let code = attendant.attend(pid, Role::First, terminal).inspect_err(|_| container::end(pid))?;
+    let code = attendant.attend(pid, Role::First, terminal, None).inspect_err(|_| container::end(pid))?;
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
 }

@@ -4,6 +4,7 @@
 //! mode, so that ^C, ^Z and ^D are keys for the program, and window sizes are passed on. Without one it has our standard streams
 //! and we only pass signals on and wait. One loop does both.
 
+use super::handover::Gate;
 use super::signals::{self, Disposition};
 use crate::error::{Context, Result};
 use crate::sys::terminal::{copy_size, make_controlling};
@@ -54,7 +55,7 @@ pub fn attend(mut command: std::process::Command) -> Result<u8> {
     let attendant = Attendant::new()?;
     let child = command.spawn().context(|| format!("cannot execute `{}`", command.get_program().display()))?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other).context(|| "cannot wait for the program")?;
-    let code = attendant.attend(Pid::from_raw(pid), Role::Joined, None)?;
+    let code = attendant.attend(Pid::from_raw(pid), Role::Joined, None, None)?;
     Ok(u8::try_from(code & 0xff).unwrap_or(1))
 }
 
@@ -151,7 +152,7 @@ impl Attendant {
     ///
     /// # Errors
     /// Those of poll(2), tcsetattr(3) and the like; the program may still run.
-    pub(super) fn attend(self, program: Pid, role: Role, terminal: Option<OwnedFd>) -> Result<i32> {
+    pub(super) fn attend(self, program: Pid, role: Role, terminal: Option<OwnedFd>, gate: Option<Gate>) -> Result<i32> {
         let raw = match terminal {
             Some(_) => Raw::enter().context(|| "cannot prepare the terminal")?,
             None => None,
@@ -162,6 +163,7 @@ impl Attendant {
             role,
             terminal,
             unheld: false,
+            gate,
             raw,
             typed: Vec::new(),
             input_is_open,
@@ -188,6 +190,8 @@ struct Session {
     /// Nobody has the other side open. No reason to hang up: many a program closes its streams before it exits (cat, sort), and the
     /// hang-up would be what it dies of; another opens /dev/tty again.
     unheld: bool,
+    /// Answers the program's calls, where it is beside a service; `None` once nobody has the filter any more.
+    gate: Option<Gate>,
     raw: Option<Raw>,
     /// Read from our standard input and not yet taken by the program's terminal.
     typed: Vec<u8>,
@@ -212,13 +216,25 @@ impl Session {
                 fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
             }
         }
+        let mut at_gate = usize::MAX;
+        if let Some(gate) = &self.gate {
+            at_gate = fds.len();
+            fds.push(PollFd::new(gate.as_fd(), PollFlags::POLLIN));
+        }
         let unheld = self.unheld && self.terminal.is_some();
         match poll(&mut fds, if unheld { PollTimeout::from(LOOK_AGAIN) } else { PollTimeout::NONE }) {
             Err(Errno::EINTR) => return Ok(()),
             other => other.context(|| "cannot wait for events")?,
         };
         let happened = |at: usize| fds.get(at).and_then(PollFd::revents).unwrap_or(PollFlags::empty());
-        let (signalled, shown, typed) = (happened(0), happened(1), happened(2));
+        let calls = happened(at_gate);
+        let of_terminal = |at: usize| if at == at_gate { PollFlags::empty() } else { happened(at) };
+        let (signalled, shown, typed) = (happened(0), of_terminal(1), of_terminal(2));
+        if calls.contains(PollFlags::POLLIN) {
+            self.gate.iter_mut().for_each(Gate::handle);
+        } else if !calls.is_empty() {
+            self.gate = None;
+        }
         if !typed.is_empty() {
             self.take_input();
         }
@@ -316,7 +332,10 @@ impl Session {
     fn on_signal(&mut self, info: &siginfo) -> Result<()> {
         let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
         match signal {
-            Some(Signal::SIGCHLD) => self.reap()?,
+            Some(Signal::SIGCHLD) => {
+                self.gate.iter_mut().for_each(Gate::reap);
+                self.reap()?;
+            }
             Some(Signal::SIGWINCH) => self.resize(),
             Some(Signal::SIGCONT) => self.resume(),
             Some(Signal::SIGTSTP) => self.suspend(),

@@ -196,16 +196,26 @@ fn listen(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
+/// Milliseconds without a supervisor after which memory is given back.
+const REST: u16 = 2000;
+
 /// The main thread's loop: supervisors, signals, end of the connection.
 fn attend(notify: &Notify, u0: &U0, listener: &UnixListener, signals: &SignalFd, ended: &Ended) -> Result<()> {
+    let mut is_rested = false;
     loop {
         let mut list = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(ended.event.as_fd(), PollFlags::POLLIN),
             PollFd::new(listener.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut list, PollTimeout::NONE) {
-            Ok(_) => {}
+        match poll(&mut list, if is_rested { PollTimeout::NONE } else { PollTimeout::from(REST) }) {
+            Ok(0) => {
+                // What starts needed is not needed to wait for the next. Not to get it back is no failure.
+                let _ = crate::sys::memory::release();
+                is_rested = true;
+                continue;
+            }
+            Ok(_) => is_rested = false,
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno).context(|| "cannot wait for supervisors"),
         }

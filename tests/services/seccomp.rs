@@ -53,9 +53,9 @@ fn what_is_not_allowed_fails_inside_and_in_exec_and_the_rest_works() {
         let user = machine.user(false);
         user.steading(&["install", "redis@7", "--port", &format!("redis={}", user.free_port())]).ok();
         build(&machine, &user, "redis@7", "data");
-        // The service: policy and notification. Who joins it: the policy.
+        // Policy and notification, of the service and of who joins it.
         assert_eq!(seccomp_of(&user, "redis@7", "1"), (2, 2));
-        assert_eq!(seccomp_of(&user, "redis@7", "self"), (2, 1));
+        assert_eq!(seccomp_of(&user, "redis@7", "self"), (2, 2));
 
         let calls = refused();
         assert!(calls.len() > 55, "{calls:?}");

@@ -157,6 +157,7 @@ fn start<'a>(
     };
     // Before the unit's control group is divided: what counts there is the whole unit.
     let outside = Outside::open(began)?;
+    let handover = Handover::new(published, None).context(|| "cannot prepare the handover of sockets")?;
     let setup = Setup {
         spec,
         image: yard::image_path(paths, view, &plan.image.digest),
@@ -186,7 +187,6 @@ fn start<'a>(
     let container = container::start(&setup, &joined, confine)?;
     let confinement =
         if is_later { Some(Confinement { yard: joined, run_dir, policy: policies.supervisor.clone() }) } else { None };
-    let handover = Handover::new(published);
     Ok(Start { began, clock, container, handover, is_first, relay, lines, policies, outside, confinement })
 }
 
