@@ -169,7 +169,7 @@ fn load_file(path: &Path) -> Result<Recipe> {
     let text = String::from_utf8(bytes).map_err(|_| Error::usage(format!("{shown} is not UTF-8 text")))?;
     let recipe = recipe::parse(&text, &shown)?;
     if path.file_stem().is_none_or(|stem| stem != recipe.name()) {
-        return Err(Error::usage(format!("{shown} has the recipe `{}`", recipe.name()))
+        return Err(Error::usage(format!("{shown} has the recipe `{0}`, whose file is `{0}.toml`", recipe.name()))
             .hint(format!("the file of a recipe has its name: `{}.toml`", recipe.name())));
     }
     Ok(recipe)

@@ -150,6 +150,10 @@ fn a_command_on_a_terminal_has_one_of_its_own() {
     assert_eq!(terminal.end(), 143);
     assert!(terminal.is_cooked());
 
+    // A program that closes its streams before it ends is not hung up on, and its code is its own.
+    let script = "exec <&- >&- 2>&-; sleep 0.3; exit 6";
+    assert_eq!(start(&["sh", "-c", script]).end(), 6);
+
     // Nothing is lost at the end, however much it is.
     let mut terminal = start(&["sh", "-c", "seq 1 60000; printf last-words"]);
     assert_eq!(terminal.end(), 0);
