@@ -93,7 +93,7 @@ struct Entered {
 fn join(pidfd: &OwnedFd, namespaces: CloneFlags) -> Result<Entered> {
     let what = || "cannot enter the container";
     let proof = process::one_thread().context(what)?;
-    let handover = Handover::new(Vec::new(), Some(proof)).context(what)?;
+    let handover = Handover::beside().context(what)?;
     // Before anything inside can see us: this program and its descriptors are the host's.
     caps::hide_from_others().context(|| "cannot hide from the container")?;
     // One call for all: the kernel enters the user namespace first and judges the others by the new credentials (setns(2)).
@@ -108,7 +108,7 @@ fn start(entered: Entered, program: &Program, groups: &[u32], terminal: Option<&
         .context(|| "cannot make a socket pair")?;
     let pid = process::fork_with(entered.proof, || {
         let error = match prepare(program.user, groups, terminal) {
-            Ok(()) => program.replace_process(|| handover::guard(theirs.as_fd())),
+            Ok(()) => program.replace_process(|| handover::notify(theirs.as_fd())),
             Err(error) => error,
         };
         // If nobody listens any more, nobody waits for the exit code either.
@@ -162,7 +162,6 @@ fn wait(pid: Pid, mut gate: Gate) -> Result<i32> {
         if !ended.is_empty() {
             break;
         }
-        gate.reap();
     }
     loop {
         match waitpid(pid, None) {

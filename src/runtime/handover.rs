@@ -10,14 +10,13 @@ use super::sockets::Published;
 use crate::error::{Context, Result};
 use crate::resolve::Protocol;
 use crate::sys::landlock;
-use crate::sys::process::{OneThread, copy_fd, fork, fork_with, pidfd};
+use crate::sys::process::{copy_fd, fork, pidfd};
 use crate::sys::seccomp::{self, Answer, Call};
 use crate::sys::socket::{bind_raw, connect_raw, is_ip_stream, network};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, getsockopt, socket, sockopt};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read};
@@ -53,37 +52,55 @@ pub(super) struct Handover {
     host: Option<u64>,
     /// /proc of the pid namespace in which callers are numbered.
     proc: OwnedFd,
-    /// For one who has entered a container, where /proc cannot prove it.
-    proof: Option<OneThread>,
 }
 
-/// What a process that enters a container takes along, to answer the calls of the program it starts there: that may be given sockets of the
-/// host's network by the service, so it is behind the same wall ([`guard`]).
+/// What a process that enters a container takes along, to answer the calls of the program it starts there: the service may give that one
+/// sockets of the host's network, and then they connect to nothing. Landlock does not stand behind it, since a program in a domain of
+/// its own would see no other process of the container (`hidepid`, landlock(7)): two threads that race may still get such a call through.
 #[derive(Debug)]
 pub(super) struct Gate {
     handover: Handover,
     listener: OwnedFd,
 }
 
-/// The last step before exec: keeps the calling process from TCP where the kernel can, has its calls told, and sends the listener to the
-/// one who answers them.
+/// Has the calls of the calling process told, and sends the listener to the one who answers them. The last step before exec.
 ///
 /// # Errors
-/// Those of Landlock, seccomp(2) and the socket.
-pub(super) fn guard(answerer: BorrowedFd<'_>) -> Result<()> {
-    if landlock::has_network() {
-        landlock::forbid_tcp().context(|| "cannot keep the program from the host's ports")?;
-    }
+/// Those of seccomp(2) and the socket.
+pub(super) fn notify(answerer: BorrowedFd<'_>) -> Result<()> {
     let listener = seccomp::notify_on(&NOTIFIED).context(|| "cannot install the notification filter")?;
     send_listener(answerer, listener.as_fd()).context(|| "cannot hand over the notification listener")
 }
 
+/// [`notify`], for the service itself, which is also kept from TCP where the kernel can: its honest calls are made by the supervisor.
+///
+/// # Errors
+/// Those of Landlock too.
+pub(super) fn guard(supervisor: BorrowedFd<'_>) -> Result<()> {
+    if landlock::has_network() {
+        landlock::forbid_tcp().context(|| "cannot keep the service from the host's ports")?;
+    }
+    notify(supervisor)
+}
+
 impl Handover {
-    /// While the host's /proc and network are there: before the supervisor confines itself, and before a container is entered.
+    /// For the supervisor, in the service's kernel and before it confines itself.
     ///
     /// # Errors
     /// Those of opening /proc and of a socket.
-    pub(super) fn new(published: Vec<Published>, proof: Option<OneThread>) -> io::Result<Self> {
+    pub(super) fn new(published: Vec<Published>) -> io::Result<Self> {
+        Self::answering(published, landlock::has_network())
+    }
+
+    /// For one who is about to enter a container, while the host's /proc and network are there.
+    ///
+    /// # Errors
+    /// As [`Handover::new`].
+    pub(super) fn beside() -> io::Result<Self> {
+        Self::answering(Vec::new(), false)
+    }
+
+    fn answering(published: Vec<Published>, walled: bool) -> io::Result<Self> {
         let (listening, holders) = (vec![false; published.len()], vec![None; published.len()]);
         let any = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -95,10 +112,9 @@ impl Handover {
             replaced: None,
             unheard: None,
             helpers: Vec::new(),
-            walled: landlock::has_network(),
+            walled,
             host: network(any.as_fd()),
             proc: open("/proc", flags, Mode::empty())?,
-            proof,
         })
     }
 
@@ -260,14 +276,10 @@ impl Handover {
         if self.helpers.len() >= MOST_HELPERS {
             return Answer::Errno(libc::EAGAIN);
         }
-        let wait = || {
+        let waiting = fork(|| {
             let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
             i32::from(seccomp::answer(listener, call.id, connect()).is_err())
-        };
-        let waiting = match self.proof {
-            Some(proof) => fork_with(proof, wait),
-            None => fork(wait),
-        };
+        });
         let Ok(helper) = waiting else { return Answer::Errno(libc::EAGAIN) };
         self.helpers.push((helper, call.id));
         Answer::Given
@@ -338,15 +350,6 @@ impl Gate {
     pub(super) fn handle(&mut self) {
         // A listener that fails has nobody who waits any more.
         let _ = self.handover.handle(self.listener.as_fd());
-    }
-
-    /// Reaps children that connected in the program's place.
-    pub(super) fn reap(&mut self) {
-        for helper in self.handover.helpers.iter().map(|(pid, _)| *pid).collect::<Vec<_>>() {
-            if !matches!(waitpid(helper, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive)) {
-                self.handover.on_helper(Some(self.listener.as_fd()), helper);
-            }
-        }
     }
 }
 

@@ -332,10 +332,7 @@ impl Session {
     fn on_signal(&mut self, info: &siginfo) -> Result<()> {
         let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
         match signal {
-            Some(Signal::SIGCHLD) => {
-                self.gate.iter_mut().for_each(Gate::reap);
-                self.reap()?;
-            }
+            Some(Signal::SIGCHLD) => self.reap()?,
             Some(Signal::SIGWINCH) => self.resize(),
             Some(Signal::SIGCONT) => self.resume(),
             Some(Signal::SIGTSTP) => self.suspend(),

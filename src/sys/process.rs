@@ -18,8 +18,7 @@ pub fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
 
 /// That the process had one thread a moment ago. /proc/self is gone for a process that entered the mount namespace of
 /// another pid namespace, so the proof is taken before.
-/// None may be started while one is kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct OneThread(());
 
 /// Proves that this process has one thread.

@@ -265,9 +265,17 @@ fn handed_over_sockets_lead_nowhere_else() {
     } else {
         println!("this kernel has no Landlock for TCP: {race}");
     }
-    // What is the service's own works as ever.
-    let own = hostile.contained("loopback", 6);
-    assert_eq!(own.matches("said hello").count(), 2, "{own}");
+    // Who enters may be the service's accomplice: what it runs belongs to the service.
+    let mut taker = user.command(&["steading", "exec", "burglar", "--", "/data/hostile", "take", &secret.to_string()]);
+    let taker = taker.stdout(Stdio::piped()).spawn().expect("steading runs");
+    hostile.contained("give", 1);
+    let taken = taker.wait_with_output().expect("the accomplice ends");
+    let taken = contained(String::from_utf8_lossy(&taken.stdout).trim_end(), 2);
+    assert!(taken.contains("the host's network"), "{taken}");
+    // What is the service's own works as ever, and beside it too.
+    for own in [hostile.contained("loopback", 6), user.steading(&["exec", "burglar", "--", "/data/hostile", "loopback"]).ok()] {
+        assert_eq!(contained(&own, 6).matches("said hello").count(), 2, "{own}");
+    }
     drop(lent);
     // What it does to the kept socket is mended by the next start.
     hostile.contained(&format!("listener-connect {secret}"), 2);

@@ -157,7 +157,7 @@ fn start<'a>(
     };
     // Before the unit's control group is divided: what counts there is the whole unit.
     let outside = Outside::open(began)?;
-    let handover = Handover::new(published, None).context(|| "cannot prepare the handover of sockets")?;
+    let handover = Handover::new(published).context(|| "cannot prepare the handover of sockets")?;
     let setup = Setup {
         spec,
         image: yard::image_path(paths, view, &plan.image.digest),

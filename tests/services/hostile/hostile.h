@@ -80,6 +80,8 @@ void net_accepted_connect(int argc, char **argv);
 void net_accepted_listen(int argc, char **argv);
 void net_listener_connect(int argc, char **argv);
 void net_loopback(int argc, char **argv);
+void net_give(int argc, char **argv);
+void net_take(int argc, char **argv);
 void net_race(int argc, char **argv);
 void net_race_connect(int argc, char **argv);
 void eat_processes(int argc, char **argv);

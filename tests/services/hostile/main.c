@@ -21,6 +21,8 @@ static const struct {
     {"accepted-listen", net_accepted_listen},
     {"listener-connect", net_listener_connect},
     {"loopback", net_loopback},
+    {"give", net_give},
+    {"take", net_take},
     {"race", net_race},
     {"race-connect", net_race_connect},
     {"eat-processes", eat_processes},

@@ -87,6 +87,52 @@ void net_listener_connect(int argc, char **argv) {
   else held("undone it reaches nothing");
 }
 
+/* The abstract socket on which an accomplice waits. */
+static socklen_t accomplice(struct sockaddr_un *name) {
+  *name = (struct sockaddr_un){.sun_family = AF_UNIX, .sun_path = "\0accomplice"};
+  return offsetof(struct sockaddr_un, sun_path) + sizeof "\0accomplice" - 1;
+}
+
+/* give: a connection of the host's network to a program that entered beside us. */
+void net_give(int argc, char **argv) {
+  (void)argc, (void)argv;
+  struct sockaddr_un name;
+  socklen_t size = accomplice(&name);
+  int to = socket(AF_UNIX, SOCK_STREAM, 0);
+  for (int tries = 0; connect(to, (struct sockaddr *)&name, size) != 0 && tries < 200; tries++) usleep(50000);
+  char byte = 'x', space[CMSG_SPACE(sizeof(int))] = {0};
+  struct iovec part = {.iov_base = &byte, .iov_len = 1};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  *header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+  memcpy(CMSG_DATA(header), &lent[0], sizeof(int));
+  if (sendmsg(to, &message, 0) == 1 && read(to, &byte, 1) == 1) held("the accomplice has it");
+  else printf("nobody took it: %s\n", strerror(errno));
+}
+
+/* take PORT: the accomplice, by `steading exec` or as a probe. */
+void net_take(int argc, char **argv) {
+  struct sockaddr_un name;
+  socklen_t size = accomplice(&name);
+  int door = socket(AF_UNIX, SOCK_STREAM, 0), one = 1;
+  bind(door, (struct sockaddr *)&name, size);
+  listen(door, 1);
+  int from = accept(door, NULL, NULL);
+  char byte, space[CMSG_SPACE(sizeof(int))];
+  struct iovec part = {.iov_base = &byte, .iov_len = 1};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+  if (recvmsg(from, &message, 0) != 1 || !CMSG_FIRSTHDR(&message)) {
+    printf("nothing came: %s\n", strerror(errno));
+    return;
+  }
+  memcpy(&one, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof one);
+  held("a connection of %s network", namespace_of(one) == own_namespace() ? "our own" : "the host's");
+  unconnect(one);
+  if (reaches(one, atoi(argv[argc - 1]))) breach("a connection given to who entered reaches the host's port %s", argv[argc - 1]);
+  else held("it reaches nothing");
+  write(from, "x", 1);
+}
+
 static union {
   struct sockaddr_in four;
   struct sockaddr_in6 six;
