@@ -8,17 +8,20 @@ pub type Counts = BTreeMap<String, i64>;
 
 /// As root in the machine; $1 is the user's name. Prints `NAME=NUMBER` lines.
 const COUNT: &str = r#"
-uid=$(id -u $1); run=/run/user/$uid
+uid=$(id -u $1); run=/run/user/$uid; home=/home/$1
+# Other tests have users of their own, whose directories are mounted and let go meanwhile; each manager has a unit for each mount.
 manager=$(systemctl show -P MainPID user@$uid.service)
 show() { setpriv --reuid $uid --regid $uid --clear-groups env XDG_RUNTIME_DIR=$run systemctl --user show -P $1 $2; }
 yard=$(show MainPID steading-yard.service)
 fds() { ls /proc/$1/fd 2>/dev/null | wc -l; }
 rollup() { awk '/^Pss_Anon:/ { n = $2 } END { print n + 0 }' /proc/$1/smaps_rollup 2>/dev/null || echo 0; }
 echo "processes=$(pgrep -u $uid | wc -l)"
-echo "mounts of the host=$(wc -l < /proc/1/mountinfo)"
+mounts() { "$@" | awk -v run=$run/ -v home=$home/ '$5 !~ "^/(run/user|home)/" || index($5 "/", run) == 1 || index($5 "/", home) == 1' | wc -l; }
+echo "mounts of the host=$(mounts cat /proc/1/mountinfo)"
 echo "manager: descriptors=$(fds $manager)"
 echo "manager: memory=$(rollup $manager)"
-echo "manager: units=$(setpriv --reuid $uid --regid $uid --clear-groups env XDG_RUNTIME_DIR=$run systemctl --user list-units --all --no-legend | wc -l)"
+echo "manager: units=$(setpriv --reuid $uid --regid $uid --clear-groups env XDG_RUNTIME_DIR=$run systemctl --user list-units --all --no-legend --plain |
+  awk -v run=run-user-$uid -v home=home-$1 '$1 !~ /^(run-user|home)-.*[.]mount$/ || index($1, run) == 1 || index($1, home) == 1' | wc -l)"
 echo "run-time files=$(find $run/steading 2>/dev/null | wc -l)"
 echo "cgroups=$(find /sys/fs/cgroup/user.slice/user-$uid.slice -type d | wc -l)"
 echo "sockets=$(find /proc/[0-9]*/fd -lname 'socket:*' -user $1 2>/dev/null | wc -l)"
@@ -31,7 +34,7 @@ if [ "$yard" != 0 ]; then
   echo "yard: stored=$(show NFileDescriptorStore steading-yard.service)"
   for fd in /proc/$yard/fd/*; do
     case $(readlink $fd) in
-      mnt:*) echo "mounts in U0=$(nsenter --mount=$fd sh -c 'wc -l < /proc/self/mountinfo')" ;;
+      mnt:*) echo "mounts in U0=$(mounts nsenter --mount=$fd cat /proc/self/mountinfo)" ;;
     esac
   done
 fi
