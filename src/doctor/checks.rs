@@ -4,6 +4,7 @@ use super::facts::{Facts, RuntimeDir};
 use super::ids;
 use super::probe::{Outcome, Probe};
 use super::report::Finding;
+use crate::sys::kernel::version_of;
 use std::collections::BTreeSet;
 
 /// A registered check.
@@ -51,11 +52,6 @@ fn kernel(facts: &Facts) -> Finding {
         None => Finding::warning(format!("the kernel's release `{}` cannot be read as a version", facts.kernel))
             .cause(format!("it should be {major}.{minor} or later")),
     }
-}
-
-pub(super) fn version_of(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// Finding of a failed probe, to which the caller adds a remedy.

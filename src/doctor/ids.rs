@@ -1,10 +1,10 @@
 //! Subordinate ids: what services with `range` or `private` ids need. Others need none, so nothing here is fatal.
 
-use super::checks::version_of;
 use super::facts::Facts;
 use super::probe::{Outcome, Probe};
 use super::report::Finding;
-use crate::idmap::{self, Helpers};
+use crate::idmap::{self, Helpers, IDMAPPED_FUSE, USUAL};
+use crate::sys::kernel::version_of;
 
 /// What this host gives the user of subordinate ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,11 +30,6 @@ impl IdFacts {
         }
     }
 }
-
-/// The first kernel that shows images through the map of a `private` service.
-const IDMAPPED_FUSE: (u32, u32) = (6, 12);
-/// What `private` ids need, and `useradd` gives.
-const USUAL: u64 = 65_536;
 
 pub(super) fn check(facts: &Facts) -> Finding {
     const NEEDED: &str = "services with `range` or `private` ids cannot be installed";
@@ -64,7 +59,7 @@ pub(super) fn check(facts: &Facts) -> Finding {
             .cause(format!("cannot {step}: {error}"))
             .remedy("newuidmap and newgidmap must be setuid root (or have file capabilities); reinstall the package `uidmap`");
     }
-    if count < USUAL {
+    if count < u64::from(USUAL) {
         return Finding::ok(format!("{count}; `private` ids need a range of {USUAL}"));
     }
     match version_of(&facts.kernel) {

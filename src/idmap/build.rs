@@ -8,6 +8,12 @@ use std::ops::RangeInclusive;
 /// The largest id of a `range` container, as images know ids: 65534 is `nobody`.
 pub const MOST: u32 = 65_535;
 
+/// How many ids a range should have: what `useradd` gives, and `private` services need, whose ids come from [`HOLE`].
+pub const USUAL: u32 = 65_536;
+
+/// The first kernel that shows images through the map of a `private` service (FUSE_ALLOW_IDMAP).
+pub const IDMAPPED_FUSE: (u32, u32) = (6, 12);
+
 /// U0's ids that no `range` container has, so that slices of `private` services come from them. systemd's table of ids (UIDS-GIDS.md) has
 /// these for users that exist only while their service runs, so no image has files of theirs.
 pub const HOLE: RangeInclusive<u32> = 61_184..=65_519;

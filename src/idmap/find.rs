@@ -1,7 +1,7 @@
 //! What this host gives to this user: getsubids(1), /etc/subuid, /etc/subgid, newuidmap(1).
 
 use super::subid::{self, Owner};
-use super::{IdMap, IdMaps, Subordinate};
+use super::{IdMap, IdMaps, Subordinate, USUAL};
 use crate::error::{Context, Error, Result};
 use nix::unistd::{Pid, User, getegid, geteuid};
 use std::env;
@@ -13,9 +13,6 @@ use std::process::{Command, Stdio};
 
 const SUBUID: &str = "/etc/subuid";
 const SUBGID: &str = "/etc/subgid";
-
-/// How many ids a range should have, and what `useradd` gives.
-const USUAL: u32 = 65_536;
 
 /// The subordinate ids of the user who runs this, empty when there are none. getsubids(1) knows of sources other than the files
 /// (`subid:` in nsswitch.conf(5)); where it is missing or fails, the files themselves are read.

@@ -19,7 +19,7 @@ mod find;
 mod namespace;
 mod subid;
 
-pub use build::{HOLE, MOST, Needs, kind_for_image, private, range, u0, user};
+pub use build::{HOLE, IDMAPPED_FUSE, MOST, Needs, USUAL, kind_for_image, private, range, u0, user};
 pub use find::{Helpers, remedy, subordinate};
 pub use namespace::{run_as_root, write_own};
 pub use subid::{Extent, Subordinate};

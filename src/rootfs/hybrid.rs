@@ -1,21 +1,14 @@
 //! The kernel's overlayfs over the yard's image (Documentation/filesystems/overlayfs.rst).
 
 use super::{Driver, Layers};
-use crate::error::{Context, Error, Result};
-use nix::fcntl::{OFlag, open};
+use crate::error::{Error, Result};
+use crate::sys::file::open_dir;
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::Mode;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsRawFd;
 
 /// Kernel overlay; the default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hybrid;
-
-fn open_dir(path: &Path) -> Result<OwnedFd> {
-    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .context(|| format!("cannot open the directory `{}`", path.display()))
-}
 
 impl Driver for Hybrid {
     fn name(&self) -> &'static str {

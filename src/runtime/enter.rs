@@ -9,7 +9,6 @@ use super::handover::{self, Gate, Handover};
 use super::launch::Program;
 use super::message::{self, Message, send_failure};
 use super::policy::{Policies, Policy};
-use super::privileges::Privileges;
 use super::record;
 use super::terminal::{self, Attendant, Role};
 use crate::error::{Context, Error, Result};
@@ -47,19 +46,14 @@ pub struct Command {
     pub terminal: bool,
 }
 
-/// The service's program environment but for `HOME`, which [`Program`] fills in.
-pub(super) fn environment(plan: &Plan) -> BTreeMap<String, OsString> {
-    crate::spec::environment(plan).into_iter().map(|(key, value)| (key, value.into())).collect()
-}
-
 /// The program that `command` becomes beside the service of `plan`.
 pub(super) fn program(plan: &Plan, command: &Command, policy: &Policy) -> Program {
-    let mut env = environment(plan);
-    env.extend(command.env.clone());
-    let cwd = command.cwd.clone().unwrap_or_else(|| OsString::from(&plan.process.cwd));
-    let user = (plan.process.uid, plan.process.gid);
-    let privileges = Privileges::of(&plan.isolation);
-    Program { args: command.args.clone(), env, cwd, user, privileges, policy: policy.clone() }
+    let mut program = Program { args: command.args.clone(), ..Program::of(plan, policy.clone()) };
+    program.env.extend(command.env.clone());
+    if let Some(cwd) = &command.cwd {
+        program.cwd.clone_from(cwd);
+    }
+    program
 }
 
 /// The namespaces of a container of `plan`.

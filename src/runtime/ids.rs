@@ -5,37 +5,55 @@
 use super::child::Setup;
 use crate::error::{Context, Error, Result};
 use crate::idmap::{IdMap, IdMaps, IdRange};
-use crate::resolve::IdKind;
+use crate::resolve::{IdKind, Plan};
+use crate::state::Paths;
 use crate::sys::mount::{clone_tree, set_idmap};
+use crate::yard::{self, View};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxIdMapping, Spec};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The ids that a container's program starts with.
 pub(super) fn of_service(spec: &Spec) -> (u32, u32) {
     spec.process().as_ref().map_or((0, 0), |process| (process.user().uid(), process.user().gid()))
 }
 
+/// The maps of U0, which this process has entered.
+pub(super) fn of_u0() -> Result<IdMaps> {
+    let map = |path: &str| {
+        let text = fs::read_to_string(path).context(|| format!("cannot read `{path}`"))?;
+        IdMap::parse(&text).ok_or_else(|| Error::failed(format!("`{path}` is no id map")))
+    };
+    Ok(IdMaps { uids: map("/proc/self/uid_map")?, gids: map("/proc/self/gid_map")? })
+}
+
+/// The image of `plan` in the yard: with all owners as the user's where no other id exists, else with its own.
+pub(super) fn image_path(paths: &Paths, plan: &Plan) -> PathBuf {
+    let view = match plan.isolation.ids {
+        IdKind::User => View::ByUser,
+        IdKind::Range | IdKind::Private => View::ByImage,
+    };
+    yard::image_path(paths, view, &plan.image.digest)
+}
+
 /// The container's maps in ids of U0, which this process has entered.
 pub(super) fn nested(spec: &Spec) -> Result<IdMaps> {
     let linux = spec.linux().as_ref();
-    let map = |file: &str, wanted: Option<&Vec<LinuxIdMapping>>| {
-        let path = format!("/proc/self/{file}");
-        let text = fs::read_to_string(&path).context(|| format!("cannot read `{path}`"))?;
-        let u0 = IdMap::parse(&text).ok_or_else(|| Error::failed(format!("`{path}` is no id map")))?;
+    let u0 = of_u0()?;
+    let map = |u0: &IdMap, wanted: Option<&Vec<LinuxIdMapping>>| {
         let lines = wanted.into_iter().flatten();
         let wanted = IdMap(
             lines.map(|line| IdRange { inside: line.container_id(), outside: line.host_id(), count: line.size() }).collect(),
         );
-        wanted.nested_in(&u0).map_err(|missing| lost(missing, &u0))
+        wanted.nested_in(u0).map_err(|missing| lost(missing, u0))
     };
     Ok(IdMaps {
-        uids: map("uid_map", linux.and_then(|linux| linux.uid_mappings().as_ref()))?,
-        gids: map("gid_map", linux.and_then(|linux| linux.gid_mappings().as_ref()))?,
+        uids: map(&u0.uids, linux.and_then(|linux| linux.uid_mappings().as_ref()))?,
+        gids: map(&u0.gids, linux.and_then(|linux| linux.gid_mappings().as_ref()))?,
     })
 }
 

@@ -4,6 +4,7 @@ use super::identity;
 use super::policy::Policy;
 use super::privileges::Privileges;
 use crate::error::{Context, Error, Kind, Result};
+use crate::resolve::Plan;
 use crate::sys::{caps, process};
 use nix::errno::Errno;
 use nix::unistd::{chdir, execve};
@@ -37,6 +38,18 @@ fn c_string(text: &OsStr) -> Result<CString> {
 }
 
 impl Program {
+    /// What the service of `plan` is.
+    pub(super) fn of(plan: &Plan, policy: Policy) -> Self {
+        Program {
+            args: plan.process.args.iter().map(Into::into).collect(),
+            env: crate::spec::environment(plan).into_iter().map(|(key, value)| (key, value.into())).collect(),
+            cwd: (&plan.process.cwd).into(),
+            user: (plan.process.uid, plan.process.gid),
+            privileges: Privileges::of(&plan.isolation),
+            policy,
+        }
+    }
+
     /// Where the program may be: itself when it has a slash, else in each directory of `PATH`.
     fn candidates(&self) -> Result<Vec<CString>> {
         let name = self.args.first().ok_or_else(|| Error::usage("there is no command to run"))?;

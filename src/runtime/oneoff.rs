@@ -4,20 +4,18 @@
 
 use super::child::{Foreground, Setup};
 use super::container::{self, Started};
-use super::enter::environment;
-use super::etc;
 use super::launch::Program;
 use super::policy::Policy;
-use super::privileges::Privileges;
 use super::terminal::{Attendant, Role};
-use crate::error::{Context, Error, Result};
-use crate::idmap::{IdMap, IdMaps};
-use crate::resolve::{IdKind, Plan};
+use super::{etc, ids};
+use crate::error::{Context, Result};
+use crate::idmap::IdMaps;
+use crate::resolve::Plan;
 use crate::rootfs::Hybrid;
 use crate::state::{Paths, RunDir, remove_tree};
 use crate::sys::file::{create_dir_all, temp_beside};
 use crate::sys::process;
-use crate::yard::{self, View};
+use crate::yard;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
@@ -32,11 +30,7 @@ use std::path::PathBuf;
 /// When no yard answers.
 pub fn enter_yard(paths: &Paths) -> Result<IdMaps> {
     yard::join(paths)?.enter()?;
-    let map = |path: &str| {
-        let text = fs::read_to_string(path).context(|| format!("cannot read `{path}`"))?;
-        IdMap::parse(&text).ok_or_else(|| Error::failed(format!("`{path}` is no id map")))
-    };
-    Ok(IdMaps { uids: map("/proc/self/uid_map")?, gids: map("/proc/self/gid_map")? })
+    ids::of_u0()
 }
 
 /// What every container of a user mounts on, made once: an image that lacks some of it need not be given it in each upper directory, which is a
@@ -70,8 +64,8 @@ fn policy(paths: &Paths, plan: &Plan) -> Result<Policy> {
     Policy::kept(&paths.runtime().join(name), key.as_bytes(), || Policy::of(&crate::spec::policy(plan)?))
 }
 
-/// Runs the container of `plan` and `spec` (whose system call policy is not needed) in the directories `dir` and waits for its end; returns its exit code, or 128 + the
-/// signal that ended it. Signals are passed on, and it dies with this process.
+/// Runs the container of `plan` and `spec` (whose system call policy is not needed) in the directories `dir` and waits for its
+/// end; returns its exit code, or 128 + the signal that ended it. Signals are passed on, and it dies with this process.
 ///
 /// The process must have one thread and be in U0; the yard must stay up.
 ///
@@ -86,14 +80,10 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
         create_dir_all(directory, mode)?;
     }
     let policy = policy(paths, plan)?;
-    let view = match plan.isolation.ids {
-        IdKind::User => View::ByUser,
-        IdKind::Range | IdKind::Private => View::ByImage,
-    };
     let own_volumes = plan.volumes.iter().filter(|volume| volume.source.is_none());
     let setup = Setup {
         spec,
-        image: yard::image_path(paths, view, &plan.image.digest),
+        image: ids::image_path(paths, plan),
         upper: diff,
         work,
         // Over the directory that holds the layers, which are opened before: any directory does.
@@ -101,14 +91,7 @@ pub fn run_once(paths: &Paths, plan: &Plan, spec: Spec, dir: &RunDir, terminal: 
         run_dir: dir.runtime.clone(),
         volumes: own_volumes.map(|volume| dir.data.join("data").join(&volume.name)).collect(),
         ids: plan.isolation.ids,
-        program: Program {
-            args: plan.process.args.iter().map(Into::into).collect(),
-            env: environment(plan),
-            cwd: (&plan.process.cwd).into(),
-            user: (plan.process.uid, plan.process.gid),
-            privileges: Privileges::of(&plan.isolation),
-            policy,
-        },
+        program: Program::of(plan, policy),
         // On a terminal of its own pid 1 would not be ended by ^C, unless it catches it (pid_namespaces(7)).
         init: plan.process.init || terminal,
         orphaned: None,

@@ -6,9 +6,8 @@
 use super::child::Setup;
 use crate::error::{Context, Error, Result};
 use crate::rootfs::Layers;
+use crate::sys::file::open_dir;
 use crate::sys::mount::attach;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -76,9 +75,4 @@ impl Places {
             volatile: self.volatile,
         }
     }
-}
-
-fn open_dir(path: &Path) -> Result<OwnedFd> {
-    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .context(|| format!("cannot open the directory `{}`", path.display()))
 }

@@ -3,18 +3,13 @@
 use super::Context;
 use super::transaction::Transaction;
 use crate::error::{Error, Result};
-use crate::idmap::{self, Helpers, IdMaps, Needs};
+use crate::idmap::{self, Helpers, IDMAPPED_FUSE, IdMaps, Needs, USUAL};
 use crate::resolve::{IdKind, Plan};
 use crate::state::PrivateIds;
+use crate::sys::kernel::version_of;
 use nix::sys::utsname::uname;
 use nix::unistd::{User, getgid, getuid};
 use std::io;
-
-/// The first kernel that shows images through the map of a `private` service (FUSE_ALLOW_IDMAP).
-const IDMAPPED_FUSE: (u32, u32) = (6, 12);
-
-/// How many ids `private` services of a user need at least: those of [`idmap::HOLE`] must be in the range.
-const USUAL: u32 = 65_536;
 
 /// Fails when this host does not give what the plan's kind of map needs. Nothing is chosen yet.
 pub(super) fn check(plan: &Plan) -> Result<()> {
@@ -111,7 +106,5 @@ fn remedy() -> String {
 
 fn kernel() -> Option<(u32, u32)> {
     let name = uname().ok()?;
-    let release = name.release().to_str()?;
-    let mut parts = release.split(|c: char| !c.is_ascii_digit());
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    version_of(name.release().to_str()?)
 }

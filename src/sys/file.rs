@@ -1,10 +1,12 @@
 //! Durable files: temp + fsync + rename + fsync of the directory, advisory locks.
 
 use crate::error::{Context, Result};
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -71,6 +73,15 @@ pub fn sync_parent(path: &Path) -> Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
         _ => sync_dir(Path::new(".")),
     }
+}
+
+/// Opens a directory to name it only (`O_PATH`).
+///
+/// # Errors
+/// Those of open(2), with the path.
+pub fn open_dir(path: &Path) -> Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .context(|| format!("cannot open the directory `{}`", path.display()))
 }
 
 /// Creates a directory and its parents with permission bits `mode`; one that exists is fine.

@@ -6,6 +6,7 @@ pub mod caps;
 pub mod file;
 pub mod fuse;
 pub mod identity;
+pub mod kernel;
 pub mod landlock;
 pub mod memory;
 pub mod mmap;

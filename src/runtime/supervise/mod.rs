@@ -18,17 +18,16 @@ use super::container::{self, Started};
 use super::handover::Handover;
 use super::launch::Program;
 use super::policy::{Policies, Policy};
-use super::privileges::Privileges;
 use super::reaper::Ending;
-use super::{cgroup, enter, etc, harden, record, signals, sockets};
+use super::{cgroup, etc, harden, ids, record, signals, sockets};
 use crate::error::{Context, Error, Result};
-use crate::resolve::{IdKind, Plan, Probe, ServiceName};
+use crate::resolve::{Plan, Probe, ServiceName};
 use crate::rootfs::Hybrid;
 use crate::state::{Paths, Services};
 use crate::sys::file::create_dir_all;
 use crate::sys::notify::{Notify, take_listen_fds};
 use crate::sys::process::die_of;
-use crate::yard::{self, View};
+use crate::yard;
 use nix::sys::signalfd::SignalFd;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -151,30 +150,21 @@ fn start<'a>(
     let spec = serde_json::from_slice(&text).context(|| format!("`{}` is no runtime spec", spec_file.display()))?;
     let policies = Policies::load(&service, &text)?;
     let joined = yard::join(paths)?;
-    let view = match plan.isolation.ids {
-        IdKind::User => View::ByUser,
-        IdKind::Range | IdKind::Private => View::ByImage,
-    };
     // Before the unit's control group is divided: what counts there is the whole unit.
     let outside = Outside::open(began)?;
     let handover = Handover::new(published).context(|| "cannot prepare the handover of sockets")?;
+    let mut program = Program::of(plan, policies.service.clone());
+    program.env.extend(notify_environment(plan));
     let setup = Setup {
         spec,
-        image: yard::image_path(paths, view, &plan.image.digest),
+        image: ids::image_path(paths, plan),
         upper: service.upper(),
         work: service.work(),
         target,
         run_dir: run_dir.to_owned(),
         volumes: own,
         ids: plan.isolation.ids,
-        program: Program {
-            args: plan.process.args.iter().map(Into::into).collect(),
-            env: environment(plan),
-            cwd: (&plan.process.cwd).into(),
-            privileges: Privileges::of(&plan.isolation),
-            user: (plan.process.uid, plan.process.gid),
-            policy: policies.service.clone(),
-        },
+        program,
         orphaned: if plan.stop.no_sigkill { Some(signals::parse(&plan.stop.signal)?) } else { None },
         init: plan.process.init,
         cgroup: if plan.isolation.cgroup_writable { Some(cgroup::divide()?) } else { None },
@@ -190,9 +180,9 @@ fn start<'a>(
     Ok(Start { began, clock, container, handover, is_first, relay, lines, policies, outside, confinement })
 }
 
-/// The service's environment; one that speaks sd_notify(3) is told where to, and how often its watchdog wants to hear of it.
-fn environment(plan: &Plan) -> BTreeMap<String, OsString> {
-    let mut env = enter::environment(plan);
+/// What a service that speaks sd_notify(3) is told: where to, and how often its watchdog wants to hear of it.
+fn notify_environment(plan: &Plan) -> BTreeMap<String, OsString> {
+    let mut env = BTreeMap::new();
     if plan.ready.probe == Probe::Notify {
         env.insert("NOTIFY_SOCKET".into(), etc::NOTIFY_SOCKET.into());
         if let Some(seconds) = plan.ready.watchdog_s {
